@@ -1,0 +1,260 @@
+"""The multi-layer NTK classifier: network, layer kernels, statistics, weights, coefficients."""
+
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._multi_layer import BaseMultiLayerNTK
+from ._targets import class_weights, one_vs_rest_targets
+from .utils._sklearn import Interval, StrOptions, check_sample_weight, fit_context
+from .weights import NORMALIZATIONS
+
+_FLOATS = ["float64", "float32"]
+
+
+class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
+    """Kernel classifier on a learned convex combination of one tangent kernel per layer.
+
+    For each decision c (one for two classes, else one for each class against the rest) it learns
+    weights ``w_cl >= 0, sum_l w_cl = 1`` over the layers and decides by
+
+    ``f_c(x) = sum_l w_cl sum_i a_ci K_l(x, x_i) + b_c``,
+
+    so every decision is a sum of what each layer and each training example contributed. The
+    kernel of layer l is ``Theta_l(x, z) = (1/O) sum_o <d f_o(x)/d theta_l, d f_o(z)/d theta_l>``
+    over the O outputs of the network, divided by its scale: ``K_l = Theta_l / s_l`` [1]_.
+
+    Parameters
+    ----------
+    network : None, MLP, torch.nn.Module or callable, default=None
+        What is kernelised, at its present parameters. None means ``MLP()``, a random ReLU network
+        with two hidden layers of 512. A module must map (n, n_features) to (n, O); it is copied,
+        put into evaluation mode and otherwise left alone. A callable is called as
+        ``network(n_features, n_outputs, random_state)``, with n_outputs the number of classes.
+    layers : {"module", "block"} or dict, default="module"
+        "module": each module that owns parameters is a layer. "block": each top-level child is
+        one. ``{layer name: [parameter-name patterns]}`` groups parameters by hand.
+    normalize : {"variance", "trace", "cosine", "none"}, default="variance"
+        Scale of each layer: its variance in feature space over the training set, its mean
+        diagonal, each sample's own norm, or 1. The choice decides the learned weights.
+    kernel_weights : {"alignment", "uniform", "sum"} or array-like, default="alignment"
+        "alignment": maximal centred alignment with the targets (ALIGNF) [2]_. "uniform". "sum":
+        proportional to the scales, which is the plain neural tangent kernel. An array of shape
+        (n_layers,) or (n_decisions, n_layers) is normalised to sum to one.
+    shrinkage : float in [0, 1] or "auto", default="auto"
+        Share of uniform weights mixed into alignment weights. "auto" takes 1, 0.5 or 0, leaving
+        uniform weights only where leave-one-out errors are two standard errors better.
+    per_class : bool, default=True
+        Whether each class learns weights of its own. False: one set for all.
+    loss : {"squared", "hinge"}, default="squared"
+        "squared" is kernel ridge on targets -1 and 1 with exact leave-one-out scores; "hinge" is
+        the support vector machine.
+    C : float or "auto", default="auto"
+        Inverse regularisation, as in :class:`sklearn.svm.SVC`: the objective is
+        ``1/2 ||f||^2 + C sum_i s_i loss_i``. "auto" chooses by leave-one-out from
+        ``10 ** linspace(-3, 5, 17)`` for the squared loss and is 1 for the hinge loss.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, multiplied with the sample weights. "balanced":
+        ``sum(w) / (n_classes * sum of w in the class)``.
+    device : str or torch.device, default="auto"
+        Where the kernels are computed. "auto" is CUDA when there is one, else the CPU.
+    dtype : {"auto", "float32", "float64"}, default="auto"
+        Precision of the kernels; "auto" is the floating type of X, float64 for integers. Combined
+        kernels and solvers are in float64.
+    n_jobs : int or None, default=None
+        How many one-vs-rest problems of the hinge loss are solved at once.
+    random_state : int, RandomState instance or None, default=None
+        Seeds networks that are drawn in `fit`.
+    verbose : int, default=0
+        1 shows a progress bar while kernels are computed.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Where X had string column names.
+    network_ : torch.nn.Module
+        The network as it was kernelised, on the CPU, in evaluation mode.
+    layer_names_ : list of str
+    layer_scales_ : ndarray of shape (n_layers,)
+        What each layer's kernel is divided by; 1 for a kernel that is zero or constant.
+    kernel_weights_ : ndarray of shape (n_decisions, n_layers)
+        Non-negative, each row sums to one.
+    dual_coef_ : ndarray of shape (n_decisions, n_fit)
+        Each row sums to zero.
+    intercept_ : ndarray of shape (n_decisions,)
+    C_ : float
+    X_fit_ : ndarray of shape (n_fit, n_features_in_)
+        Training rows of positive weight.
+    loo_scores_ : ndarray of shape (n_fit, n_decisions)
+        Leave-one-out decision values, exact for fixed weights, scales and C (squared loss only).
+    layer_alignment_ : ndarray of shape (n_layers, n_layers)
+        Centred alignment (cosine) between the kernels of the layers.
+    target_alignment_ : ndarray of shape (n_decisions, n_layers)
+        Centred alignment of each kernel with the targets.
+    mean_contributions_ : ndarray of shape (n_decisions, n_layers)
+        Mean contribution of each layer over the training set.
+    n_iter_ : int
+
+    References
+    ----------
+    .. [1] Alemohammad et al. NFT-K: Non-Fungible Tangent Kernels. ICASSP 2022. arXiv 2110.04945.
+    .. [2] Cortes, Mohri, Rostamizadeh. Algorithms for Learning Kernels Based on Centered
+       Alignment. JMLR 2012.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from sklearn_nftk import MultiLayerNTKClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = make_pipeline(StandardScaler(), MultiLayerNTKClassifier(random_state=0))
+    >>> model.fit(X, y).score(X, y) > 0.95
+    True
+    >>> model[-1].kernel_weights_.shape  # classes x layers
+    (3, 3)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "network": "no_validation",  # recognised, or refused by name, in networks/
+        "layers": [StrOptions({"module", "block"}), dict],
+        "normalize": [StrOptions(set(NORMALIZATIONS))],
+        "kernel_weights": [StrOptions({"alignment", "uniform", "sum"}), "array-like"],
+        "shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+        "per_class": ["boolean"],
+        "loss": [StrOptions({"squared", "hinge"})],
+        "C": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "device": [str, torch.device],
+        "dtype": "no_validation",  # names, numpy and torch types: utils/_device.py
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        network=None,
+        *,
+        layers="module",
+        normalize="variance",
+        kernel_weights="alignment",
+        shrinkage="auto",
+        per_class=True,
+        loss="squared",
+        C="auto",
+        class_weight=None,
+        device="auto",
+        dtype="auto",
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.network = network
+        self.layers = layers
+        self.normalize = normalize
+        self.kernel_weights = kernel_weights
+        self.shrinkage = shrinkage
+        self.per_class = per_class
+        self.loss = loss
+        self.C = C
+        self.class_weight = class_weight
+        self.device = device
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the classifier.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+            Class labels, of any type.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative. A weight of k means the same as k repetitions of the row; rows of weight
+            0 are dropped first.
+
+        Returns
+        -------
+        MultiLayerNTKClassifier
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError
+            For invalid data or parameters, a network without exact tangent kernels, a device that
+            is not there, or kernel values that overflow.
+        MemoryError
+            If the kernels would not fit into memory.
+        """
+        X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
+        self._draw_network(X, n_outputs=len(self.classes_))
+        source = self._kernel_source(X)
+        stack = source.block(X)
+        self._fit_stack(stack, source.layer_names, Y, s, sample_weight)
+        self.X_fit_ = X
+        return self
+
+    def decision_function(self, X):
+        """Decision values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes, positive values speak for ``classes_[1]``.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=_FLOATS, reset=False)
+        scores = self._contributions(X).sum(axis=2) + self.intercept_
+        return scores.ravel() if len(self.classes_) == 2 else scores
+
+    def predict(self, X):
+        """Class of the largest decision value.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        scores = self.decision_function(X)
+        winners = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+        return self.classes_[winners]
+
+    def _training_set(self, X, y, sample_weight):
+        """Validated rows of positive weight, targets, and both kinds of weights; sets classes_."""
+        X, y = validate_data(self, X, y, dtype=_FLOATS)
+        check_classification_targets(y)
+        sample_weight = check_sample_weight(sample_weight, X)
+        kept = sample_weight > 0
+        classes = np.unique(y[kept])
+        s = np.zeros(len(y))
+        s[kept] = sample_weight[kept] * class_weights(
+            self.class_weight, classes, y[kept], sample_weight[kept]
+        )
+        kept = s > 0
+        self.classes_ = np.unique(y[kept])
+        if len(self.classes_) < 2:
+            raise ValueError(
+                "y must have at least two classes of positive weight; got "
+                f"{len(self.classes_)} class(es): {self.classes_.tolist()}."
+            )
+        Y = one_vs_rest_targets(y[kept], self.classes_)
+        return X[kept], Y, s[kept], sample_weight[kept]

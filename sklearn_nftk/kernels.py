@@ -1,0 +1,166 @@
+"""Layer kernels for any kernel method, and what a source of layer kernels offers.
+
+A *kernel source* is whatever yields layer kernels. Everything downstream - statistics, weights,
+solvers, inspection - sees three things of it (`KernelSource`): its layer names, a block for two
+batches and a diagonal. Empirical networks are the first source.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from sklearn.utils import check_array
+
+from .networks import build_network
+from .tangents import TangentKernels, group_layers
+from .utils._device import resolve_device, resolve_dtype
+
+__all__ = ["KernelSource", "layer_kernel_diag", "layer_kernels", "layer_names"]
+
+# Seed of networks drawn without a random_state of their own, so that two calls agree.
+_DEFAULT_SEED = 0
+
+
+class KernelSource(Protocol):
+    """The interface between whatever has layers and the learner."""
+
+    layer_names: list[str]
+
+    def prepare(self, X: Any) -> Any:
+        """Do what can be done once for a batch; the result stands for X in the other methods."""
+
+    def block(self, X: Any, Y: Any = None) -> np.ndarray:
+        """Layer kernels of two batches, shape (L, n, m); ``Y=None`` is X with itself."""
+
+    def diag(self, X: Any) -> np.ndarray:
+        """``Theta_l(x, x)``, shape (L, n)."""
+
+
+def tangent_source(module, X, *, layers="module", device="auto", dtype="auto", verbose=0):
+    """Kernel source of a private module, checked against autograd on a few rows of X."""
+    device = resolve_device(device)
+    source = TangentKernels(
+        module,
+        layers=layers,
+        device=device,
+        dtype=resolve_dtype(dtype, X.dtype),
+        verbose=verbose,
+    )
+    source.check(X)
+    return source
+
+
+def _source_and_arrays(network, X, Y, layers, device, dtype, verbose):
+    X = check_array(X, dtype=["float64", "float32"], allow_nd=True, input_name="X")
+    if Y is not None:
+        Y = check_array(Y, dtype=["float64", "float32"], allow_nd=True, input_name="Y")
+        if X.shape[1:] != Y.shape[1:]:
+            raise ValueError(
+                f"Y must have the features of X: X has shape {X.shape}, Y has shape {Y.shape}."
+            )
+    module = build_network(network, X.shape[1], 1, _DEFAULT_SEED)
+    source = tangent_source(module, X, layers=layers, device=device, dtype=dtype, verbose=verbose)
+    return source, X, Y
+
+
+def layer_kernels(network, X, Y=None, *, layers="module", device="auto", dtype="auto", verbose=0):
+    """Compute one tangent Gram matrix for each layer of a network.
+
+    ``Theta_l(x, z) = (1/O) sum_o <d f_o(x)/d theta_l, d f_o(z)/d theta_l>``; their sum over the
+    layers is the neural tangent kernel [1]_.
+
+    Parameters
+    ----------
+    network : None, MLP, torch.nn.Module or callable
+        None means ``MLP()``; a callable is called as ``network(n_features, 1, 0)``. Networks drawn
+        here without a `random_state` of their own are drawn with seed 0.
+    X : array-like of shape (n, ...)
+    Y : array-like of shape (m, ...), default=None
+        None means X.
+    layers : {"module", "block"} or dict, default="module"
+        Which parameters form a layer: each module that owns parameters, each top-level child, or
+        ``{layer name: [parameter-name patterns]}``.
+    device : str or torch.device, default="auto"
+        "auto" is CUDA when there is one, else the CPU.
+    dtype : {"auto", "float32", "float64"}, default="auto"
+        "auto" is the floating type of X, float64 for integers.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Returns
+    -------
+    ndarray of shape (n, m, L)
+        Samples on the first two axes, so that scikit-learn's pairwise splitting works on it. In
+        memory it is L contiguous planes. Symmetric exactly when Y is None.
+
+    Raises
+    ------
+    ValueError
+        If the network has no trainable parameter, does not map (n, ...) to (n, O), mixes the
+        samples of a batch, or overflows.
+
+    References
+    ----------
+    .. [1] Jacot, Gabriel, Hongler. Neural Tangent Kernel: Convergence and Generalization in Neural
+       Networks. NeurIPS 2018.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_nftk.kernels import layer_kernels, layer_names
+    >>> from sklearn_nftk.networks import MLP
+    >>> X = np.eye(3)
+    >>> layer_kernels(MLP(hidden_layer_sizes=(16, 16)), X).shape
+    (3, 3, 3)
+    """
+    source, X, Y = _source_and_arrays(network, X, Y, layers, device, dtype, verbose)
+    return np.moveaxis(source.block(X, Y), 0, -1)
+
+
+def layer_kernel_diag(network, X, *, layers="module", device="auto", dtype="auto"):
+    """Compute ``Theta_l(x, x)`` for each sample and layer, without any Gram matrix.
+
+    Parameters
+    ----------
+    network, X, layers, device, dtype
+        As in `layer_kernels`.
+
+    Returns
+    -------
+    ndarray of shape (n, L)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_nftk.kernels import layer_kernel_diag
+    >>> from sklearn_nftk.networks import MLP
+    >>> layer_kernel_diag(MLP(hidden_layer_sizes=(16,)), np.eye(4)).shape
+    (4, 2)
+    """
+    source, X, _ = _source_and_arrays(network, X, None, layers, device, dtype, 0)
+    return source.diag(X).T
+
+
+def layer_names(network, *, layers="module"):
+    """List the layers of a network, in the order of the kernels.
+
+    Parameters
+    ----------
+    network : torch.nn.Module or MLP
+        A module whose parameters exist, or a specification (its names do not depend on widths).
+    layers : {"module", "block"} or dict, default="module"
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> from sklearn_nftk.kernels import layer_names
+    >>> from sklearn_nftk.networks import MLP
+    >>> layer_names(MLP(hidden_layer_sizes=(64, 64)))
+    ['layer0', 'layer1', 'layer2']
+    """
+    if not isinstance(network, torch.nn.Module):
+        network = build_network(network, 1, 1, _DEFAULT_SEED)
+    return [layer.name for layer in group_layers(network, layers)]

@@ -1,0 +1,125 @@
+"""Kernel ridge regression with unpenalised intercept, sample weights and exact leave-one-out.
+
+The problem is ``min 1/2 ||f||^2 + C sum_i s_i (y_i - f(x_i) - b)^2``. Its conditions are
+
+    (K + D) a + b 1 = y,   1' a = 0,   D = diag(1 / (2 C s_i)).
+
+With ``q = sqrt(s)`` everything is solved in the scaled coordinates ``a = q o alpha``, where the
+matrix is ``q K q + I / (2 C)``, well conditioned however small some weights are. With N its
+inverse and ``B_ii`` the diagonal of the inverse of the bordered system,
+
+    1 - h_i = D_i B_ii = (N_ii - (N q)_i^2 / (q' N q)) / (2 C),
+
+and leaving the share rho_i of sample i out changes its residual ``r_i = D_i a_i`` to
+``r_i / (1 - rho_i h_i)`` (DESIGN 1; the classical formula is Allen 1974, Golub, Heath & Wahba 1979).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.linalg.lapack import dpotrf, dpotrs, dtrtri
+
+# The values that C="auto" chooses from.
+C_GRID = 10.0 ** np.linspace(-3, 5, 17)
+
+
+class RidgeSolution(NamedTuple):
+    """Dual coefficients (n, k), intercepts (k,) and leave-one-out decision values (n, k)."""
+
+    dual_coef: np.ndarray
+    intercept: np.ndarray
+    loo_scores: np.ndarray
+
+
+def ridge(K, Y, s, rho, C):
+    """Solve for several targets on one kernel: one Cholesky factorisation.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n, n)
+        Combined kernel, float64. Overwritten.
+    Y : ndarray of shape (n, k)
+        Targets.
+    s : ndarray of shape (n,)
+        Positive sample weights of the loss.
+    rho : ndarray of shape (n,)
+        Share of each sample that leave-one-out takes away, in (0, 1].
+    C : float
+
+    Returns
+    -------
+    RidgeSolution
+    """
+    q = np.sqrt(s)
+    K *= q[:, None]
+    K *= q
+    diagonal = K.diagonal().copy()
+    K.flat[:: len(K) + 1] += 1 / (2 * C)
+    # The transpose of a C-contiguous symmetric matrix is Fortran-contiguous: factored in place.
+    factor, info = dpotrf(K.T, lower=1, clean=0, overwrite_a=1)
+    if info:
+        # Rounding made K indefinite beyond 1 / (2 C); dpotrf left the strict upper half intact.
+        return _Spectrum(_restored(factor, diagonal), Y, q).solve(Y, q, rho, C)
+    solutions, _ = dpotrs(factor, np.column_stack([q, q[:, None] * Y]), lower=1)
+    inverse, _ = dtrtri(factor, lower=1, overwrite_c=1)
+    N_diagonal = np.array([inverse[i:, i] @ inverse[i:, i] for i in range(len(q))])
+    return _solution(solutions[:, 0], solutions[:, 1:], N_diagonal, Y, q, rho, C)
+
+
+def choose_C(K, Y, s, rho, grid=C_GRID):
+    """Choose the C of smallest weighted mean squared leave-one-out residual.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n, n)
+        Combined kernel, float64. Overwritten.
+    Y, s, rho
+        As in `ridge`. Residuals are summed over the targets and averaged with s.
+    grid : ndarray of shape (g,)
+
+    Returns
+    -------
+    float
+        The smallest of the best values.
+    """
+    q = np.sqrt(s)
+    K *= q[:, None]
+    K *= q
+    spectrum = _Spectrum(K, Y, q)
+    errors = [s @ np.sum((Y - spectrum.solve(Y, q, rho, C).loo_scores) ** 2, axis=1) for C in grid]
+    return float(grid[int(np.argmin(errors))])
+
+
+class _Spectrum:
+    """Eigendecomposition of ``q K q``, from which every C is O(n^2)."""
+
+    def __init__(self, scaled_K, Y, q):
+        values, self.vectors = eigh(scaled_K, overwrite_a=True, check_finite=False, driver="evd")
+        self.values = values.clip(0)  # a kernel is positive semidefinite; below 0 is rounding
+        self.projections = self.vectors.T @ np.column_stack([q, q[:, None] * Y])
+        self.squares = self.vectors**2
+
+    def solve(self, Y, q, rho, C):
+        inverse = 1 / (self.values + 1 / (2 * C))
+        solutions = self.vectors @ (inverse[:, None] * self.projections)
+        return _solution(solutions[:, 0], solutions[:, 1:], self.squares @ inverse, Y, q, rho, C)
+
+
+def _solution(Nq, NY, N_diagonal, Y, q, rho, C):
+    """Put together what both factorisations yield: ``N q``, ``N (q o Y)`` and ``diag(N)``."""
+    qNq = q @ Nq
+    intercept = q @ NY / qNq
+    alpha = NY - np.outer(Nq, intercept)
+    residuals = alpha / (2 * C * q[:, None])
+    kept = (N_diagonal - Nq**2 / qNq) / (2 * C)  # 1 - h, without cancellation
+    loo_residuals = residuals / ((1 - rho) + rho * kept)[:, None]
+    return RidgeSolution(q[:, None] * alpha, intercept, Y - loo_residuals)
+
+
+def _restored(factor, diagonal):
+    """The matrix that a failed in-place factorisation of its lower half started from."""
+    K = np.triu(factor, 1)
+    K += K.T
+    K.flat[:: len(K) + 1] = diagonal
+    return K

@@ -1,0 +1,20 @@
+"""The tangent engine: layers of a network, what its passes leave behind, and Grams from it.
+
+The way through: `group_layers` says which parameters form a layer, `capture` runs the network and
+keeps inputs and output gradients of every use of a module, the rules turn these into factors, and
+factors give Grams by matrix products. `TangentKernels` does all of it, tile by tile.
+"""
+
+from ._factors import DenseFactor, OuterFactor
+from ._layers import Layer, group_layers
+from ._rules import register_rule
+from ._source import TangentKernels
+
+__all__ = [
+    "DenseFactor",
+    "Layer",
+    "OuterFactor",
+    "TangentKernels",
+    "group_layers",
+    "register_rule",
+]

@@ -1,0 +1,25 @@
+"""The only file that imports private names of scikit-learn.
+
+Whatever moves between releases is met here, so that the rest of the package can be read without
+knowing which scikit-learn is installed.
+"""
+
+from inspect import signature
+
+from sklearn.base import _fit_context as fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight
+
+__all__ = ["Interval", "StrOptions", "check_sample_weight", "fit_context"]
+
+# The keyword that refuses negative weights was renamed between releases.
+_NON_NEGATIVE = next(
+    name
+    for name in ("ensure_non_negative", "only_non_negative")
+    if name in signature(_check_sample_weight).parameters
+)
+
+
+def check_sample_weight(sample_weight, X):
+    """Sample weights as float64 of shape (n_samples,), ones for None; negative ones are refused."""
+    return _check_sample_weight(sample_weight, X, dtype="float64", **{_NON_NEGATIVE: True})

@@ -1,0 +1,19 @@
+"""Convex weights over the layers: statistics of the layer kernels, and the problems on them.
+
+Every problem sees the statistics alone, so its size is the number of layers, never n.
+"""
+
+from ._methods import fixed_weights, learned_weights
+from ._normalize import NORMALIZATIONS, cosine_normalise, layer_scales
+from ._statistics import KernelStatistics, StatisticsAccumulator, stack_statistics
+
+__all__ = [
+    "NORMALIZATIONS",
+    "KernelStatistics",
+    "StatisticsAccumulator",
+    "cosine_normalise",
+    "fixed_weights",
+    "layer_scales",
+    "learned_weights",
+    "stack_statistics",
+]
