@@ -64,9 +64,8 @@ class BaseMultipleKernelMachine(BaseEstimator):
         self.layer_names_ = list(layer_names)
         self.layer_alignment_ = statistics.layer_alignment
         self.target_alignment_ = statistics.target_alignment
-        self.mean_contributions_ = self.kernel_weights_ * (
-            self.dual_coef_ @ statistics.row_means.T
-        )
+        mean_sums = self.dual_coef_ @ statistics.row_means.T
+        self.mean_contributions_ = self.kernel_weights_ * mean_sums
         self.n_iter_ = 1  # the weights are the solution of one convex problem
         return self
 
@@ -184,7 +183,9 @@ class _Problem:
             for k, row in enumerate(rows)
         ]
         order = np.argsort(np.argsort(group, kind="stable"))
-        joined = [np.concatenate(parts, axis=-1)[..., order] for parts in zip(*solutions)]
+        joined = [
+            np.concatenate(parts, axis=-1)[..., order] for parts in zip(*solutions, strict=True)
+        ]
         return type(solutions[0])(*joined)
 
     def hinge(self, weights, C, n_jobs):

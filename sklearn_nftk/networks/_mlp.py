@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from itertools import pairwise
 from numbers import Integral, Real
 
 import numpy as np
@@ -135,7 +136,7 @@ class MLP(BaseEstimator):
         weight_variances = _per_layer(self.weight_variance, n_layers, "weight_variance")
         bias_variances = _per_layer(self.bias_variance, n_layers, "bias_variance")
         modules = OrderedDict()
-        for index, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             weight_std = math.sqrt(weight_variances[index] / fan_in)
             bias_std = math.sqrt(bias_variances[index])
             modules[f"layer{index}"] = self._layer(
@@ -165,7 +166,7 @@ class MLP(BaseEstimator):
 
     def _validate(self):
         sizes = self._hidden_layer_sizes()
-        if not all(isinstance(size, Integral) and size >= 1 for size in sizes):
+        if not all(isinstance(size, Integral) and int(size) >= 1 for size in sizes):
             raise ValueError(
                 "hidden_layer_sizes must be a sequence of integers >= 1, "
                 f"got {self.hidden_layer_sizes!r}."
@@ -188,6 +189,6 @@ def _per_layer(value, n_layers, name):
             f"{name} must be a number or one number for each of the {n_layers} parameter layers, "
             f"got {len(values)} values."
         )
-    if not all(isinstance(v, Real) and 0 <= v < math.inf for v in values):
+    if not all(isinstance(v, Real) and 0 <= float(v) < math.inf for v in values):
         raise ValueError(f"{name} must be finite and >= 0, got {value!r}.")
     return values

@@ -11,7 +11,7 @@ inverse and ``B_ii`` the diagonal of the inverse of the bordered system,
     1 - h_i = D_i B_ii = (N_ii - (N q)_i^2 / (q' N q)) / (2 C),
 
 and leaving the share rho_i of sample i out changes its residual ``r_i = D_i a_i`` to
-``r_i / (1 - rho_i h_i)`` (DESIGN 1; the classical formula is Allen 1974, Golub, Heath & Wahba 1979).
+``r_i / (1 - rho_i h_i)`` (for rho_i = 1: Allen 1974; Golub, Heath & Wahba 1979).
 """
 
 from typing import NamedTuple

@@ -30,8 +30,8 @@ def capture(network, X, modules):
         For each watched module, its uses in the order of the forward pass. A module that the
         network did not call has an empty list.
     """
-    inputs = {name: [] for name in modules}
-    outputs = {name: [] for name in modules}
+    inputs: dict[str, list] = {name: [] for name in modules}
+    outputs: dict[str, list] = {name: [] for name in modules}
 
     def hook(name):
         def record(module, args, output):

@@ -74,7 +74,7 @@ def autograd_kernels(network, x, layers):
     by_name = dict(network.named_parameters())
     parameters = [by_name[name] for layer in layers for name in layer.parameters]
     sizes = [sum(by_name[name].numel() for name in layer.parameters) for layer in layers]
-    kernels = 0.0
+    kernels = torch.zeros(())
     with torch.enable_grad():
         rows = [network(x[i : i + 1])[0] for i in range(len(x))]
         n_outputs = len(rows[0])

@@ -45,7 +45,7 @@ def group_layers(network, layers="module"):
             "layers must be 'module', 'block' or a dict {layer name: [parameter-name patterns]}, "
             f"got {layers!r}."
         )
-    groups = {}
+    groups: dict[str, list[str]] = {}
     for name in names:
         owner, _, _ = name.rpartition(".")
         groups.setdefault(owner if layers == "module" else owner.partition(".")[0], []).append(
@@ -57,11 +57,11 @@ def group_layers(network, layers="module"):
 
 def _by_patterns(network, trainable, layers):
     every_name = [name for name, _ in network.named_parameters()]
-    matched_by = {}
+    matched_by: dict[str, str] = {}
     groups = []
     for layer_name, patterns in layers.items():
         patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-        members = []
+        members: list[str] = []
         for pattern in patterns:
             hits = [name for name in every_name if fnmatchcase(name, pattern)]
             if not hits:

@@ -5,6 +5,7 @@ takes the generic way, which is exact for every module and forms the gradients.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ from torch import nn
 from ..networks import NTKLinear
 from ._factors import DenseFactor, OuterFactor
 
-_RULES = {}
+_RULES: dict[type, Callable] = {}
 
 
 def register_rule(*module_types):

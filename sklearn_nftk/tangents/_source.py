@@ -212,14 +212,15 @@ def _plan(network, layers):
     that several modules share go the generic way, where their gradients add up by themselves.
     """
     modules = dict(network.named_modules())
-    owners = {}
+    owners: dict[torch.Tensor, int] = {}
     for module in modules.values():
         for parameter in module.parameters(recurse=False):
             owners[parameter] = owners.get(parameter, 0) + 1
     by_name = dict(network.named_parameters())
     watched, plan = {}, []
     for layer in layers:
-        by_rule, by_hand = {}, []
+        by_rule: dict[str, set[str]] = {}
+        by_hand = []
         for full_name in layer.parameters:
             module_name, _, name = full_name.rpartition(".")
             if rule_for(modules[module_name]) and owners[by_name[full_name]] == 1:

@@ -1,1 +1,1 @@
-"""Decisions that are made once: devices, dtypes, memory, progress, private scikit-learn imports."""
+"""Decisions made once: devices, dtypes, memory, progress, private scikit-learn imports."""

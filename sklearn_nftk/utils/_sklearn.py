@@ -21,5 +21,5 @@ _NON_NEGATIVE = next(
 
 
 def check_sample_weight(sample_weight, X):
-    """Sample weights as float64 of shape (n_samples,), ones for None; negative ones are refused."""
+    """Sample weights, float64 of shape (n_samples,); None is ones, negative ones are refused."""
     return _check_sample_weight(sample_weight, X, dtype="float64", **{_NON_NEGATIVE: True})

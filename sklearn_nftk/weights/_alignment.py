@@ -56,7 +56,7 @@ class AlignmentProblem:
         self._root.value = np.sqrt(eigenvalues.clip(_RIDGE))[:, None] * eigenvectors.T
         self._a.value = a
         self._problem.solve(solver=cp.CLARABEL)
-        v = _polish(np.maximum(self._v.value, 0.0), correlation, a) / norms
+        v = _polish(np.maximum(np.asarray(self._v.value), 0.0), correlation, a) / norms
         return v / v.sum()
 
 

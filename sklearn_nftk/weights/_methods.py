@@ -78,8 +78,8 @@ def _checked_array(kernel_weights, n_decisions, n_layers):
     rows = np.asarray(kernel_weights, dtype=float)
     if rows.shape not in ((n_layers,), (n_decisions, n_layers)):
         raise ValueError(
-            f"kernel_weights as an array must have shape ({n_layers},), one weight for each layer, "
-            f"or ({n_decisions}, {n_layers}), one row for each decision function; got shape "
+            f"kernel_weights as an array must have shape ({n_layers},), one for each layer, or "
+            f"({n_decisions}, {n_layers}), one row for each decision function; got shape "
             f"{rows.shape}."
         )
     rows = np.broadcast_to(rows, (n_decisions, n_layers))

@@ -84,7 +84,8 @@ class StatisticsAccumulator:
         # Centred targets make centring the kernel unnecessary: y' H K H y = (Hy)' K (Hy).
         self.weighted_targets = p[:, None] * (targets - p @ targets)
         self.target_norms = np.einsum("nc,nc->c", self.weighted_targets, targets)
-        self.shift = None
+        self.shift = np.zeros(n_layers)
+        self.is_empty = True
         self.diagonal = np.zeros(n_layers)
         self.row_means = np.zeros((n_layers, n))
         self.squares = np.zeros((n_layers, n_layers))
@@ -101,10 +102,11 @@ class StatisticsAccumulator:
         """
         p, q = self.p[rows], self.p[columns]
         mirrored = rows != columns
-        if self.shift is None:
+        if self.is_empty:
             # A kernel may be a large constant plus little else: without it, squares keep their
             # digits. Centring is linear, so any constant will do.
             self.shift = np.asarray(tile[:, 0, 0], dtype=np.float64)
+            self.is_empty = False
         tile = tile - self.shift[:, None, None]
         if not mirrored:
             self.diagonal += np.einsum("lii,i->l", tile, p)
