@@ -7,14 +7,12 @@ import numpy as np
 import torch
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
-from ._multi_layer import BaseMultiLayerNTK
+from ._multi_layer import FLOATS, BaseMultiLayerNTK
 from ._targets import class_weights, one_vs_rest_targets
 from .utils._sklearn import Interval, StrOptions, check_sample_weight, fit_context
 from .weights import NORMALIZATIONS
-
-_FLOATS = ["float64", "float32"]
 
 
 class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
@@ -218,8 +216,6 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             For two classes, positive values speak for ``classes_[1]``.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=_FLOATS, reset=False)
         scores = self._contributions(X).sum(axis=2) + self.intercept_
         return scores.ravel() if len(self.classes_) == 2 else scores
 
@@ -240,7 +236,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
 
     def _training_set(self, X, y, sample_weight):
         """Validated rows of positive weight, targets, and both kinds of weights; sets classes_."""
-        X, y = validate_data(self, X, y, dtype=_FLOATS)
+        X, y = validate_data(self, X, y, dtype=FLOATS)
         check_classification_targets(y)
         sample_weight = check_sample_weight(sample_weight, X)
         kept = sample_weight > 0

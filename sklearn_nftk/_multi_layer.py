@@ -4,12 +4,15 @@ import copy
 
 import numpy as np
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._multiple_kernel import BaseMultipleKernelMachine
 from .kernels import tangent_source
 from .networks import build_network
 from .utils._device import resolve_device
 from .weights import cosine_normalise
+
+FLOATS = ["float64", "float32"]
 
 
 class BaseMultiLayerNTK(BaseMultipleKernelMachine):
@@ -47,6 +50,8 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
 
         Test rows are taken in blocks, so memory beyond the result does not depend on their number.
         """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=FLOATS, reset=False)
         source = self._kernel_source(self.X_fit_)
         training_set = source.prepare(self.X_fit_)
         cosine = self.normalize == "cosine"

@@ -56,7 +56,10 @@ class MLP(BaseEstimator):
 
     Its effective weights are He-initialised (variance ``weight_variance / fan_in``) and its biases
     small and random, so that its layer kernels approach those of an infinitely wide network of the
-    same depth and variances as it widens [1]_.
+    same depth and variances as it widens [1]_. Two couplings that leave each weight's mean and
+    variance as they are bring it closer to that limit at a given width: the weight vectors of a
+    hidden layer are orthogonal to each other, in blocks of fan-in, with each vector alone still
+    Gaussian [2]_, and read-out weights have equal magnitudes and random signs.
 
     Parameters
     ----------
@@ -82,6 +85,7 @@ class MLP(BaseEstimator):
     ----------
     .. [1] Jacot, Gabriel, Hongler. Neural Tangent Kernel: Convergence and Generalization in Neural
        Networks. NeurIPS 2018.
+    .. [2] Yu, Suresh, Choromanski, Holtmann-Rice, Kumar. Orthogonal Random Features. NeurIPS 2016.
 
     Examples
     --------
@@ -139,14 +143,18 @@ class MLP(BaseEstimator):
         for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             weight_std = math.sqrt(weight_variances[index] / fan_in)
             bias_std = math.sqrt(bias_variances[index])
-            modules[f"layer{index}"] = self._layer(
-                fan_in, fan_out, weight_std, bias_std, generator
-            )
+            draw = _orthogonal_gaussian if index < n_layers - 1 else _signs
+            layer = self._layer(fan_in, fan_out, weight_std, bias_std)
+            with torch.no_grad():
+                layer.weight.mul_(draw(fan_out, fan_in, generator))
+                layer.bias.mul_(_gaussian(fan_out, 1, generator).ravel())
+            modules[f"layer{index}"] = layer
             if index < n_layers - 1:
                 modules[f"activation{index}"] = ACTIVATIONS[self.activation]()
         return nn.Sequential(modules).eval()
 
-    def _layer(self, fan_in, fan_out, weight_std, bias_std, generator):
+    def _layer(self, fan_in, fan_out, weight_std, bias_std):
+        """A layer whose parameters are all equal to their standard deviation."""
         if self.parametrization == "ntk":
             layer = nn.utils.skip_init(
                 NTKLinear, fan_in, fan_out, weight_scale=weight_std, bias_scale=bias_std
@@ -155,9 +163,8 @@ class MLP(BaseEstimator):
         else:
             layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
         layer = layer.double()
-        with torch.no_grad():
-            layer.weight.normal_(0.0, weight_std, generator=generator)
-            layer.bias.normal_(0.0, bias_std, generator=generator)
+        nn.init.constant_(layer.weight, weight_std)
+        nn.init.constant_(layer.bias, bias_std)
         return layer
 
     def _hidden_layer_sizes(self):
@@ -179,6 +186,27 @@ class MLP(BaseEstimator):
             raise ValueError(
                 f"parametrization must be 'ntk' or 'standard', got {self.parametrization!r}."
             )
+
+
+def _gaussian(n_rows, n_columns, generator):
+    return torch.randn(n_rows, n_columns, generator=generator, dtype=torch.float64)
+
+
+def _orthogonal_gaussian(n_rows, n_columns, generator):
+    """Standard normal rows, orthogonal within blocks of n_columns rows."""
+    blocks = []
+    for start in range(0, n_rows, n_columns):
+        size = min(n_columns, n_rows - start)
+        directions, triangle = torch.linalg.qr(_gaussian(n_columns, size, generator))
+        # Signs make the directions uniform over the sphere, lengths make the rows Gaussian.
+        directions = directions * triangle.diagonal().sign()
+        lengths = _gaussian(size, n_columns, generator).norm(dim=1, keepdim=True)
+        blocks.append(directions.T * lengths)
+    return torch.cat(blocks)
+
+
+def _signs(n_rows, n_columns, generator):
+    return _gaussian(n_rows, n_columns, generator).sign()
 
 
 def _per_layer(value, n_layers, name):

@@ -2,6 +2,8 @@
 
 import torch
 
+from ._generic import looped_jacobian
+
 
 def check_network(network, x):
     """Refuse networks without a per-sample gradient.
@@ -23,7 +25,7 @@ def check_network(network, x):
             output = network(x)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"network cannot be applied to X of shape (n, {str(tuple(x.shape[1:]))[1:]}: {error}"
+            f"network cannot be applied to X of shape (n, {', '.join(map(str, x.shape[1:]))}): {error}"
         ) from error
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(x):
@@ -65,31 +67,10 @@ def failing_layers(source, x):
 
 
 def autograd_kernels(network, x, layers):
-    """Layer kernels among a few samples from one backward pass per sample and output.
-
-    Returns
-    -------
-    torch.Tensor of shape (L, k, k)
-    """
+    """Layer kernels among a few samples, shape (L, k, k), from autograd's own gradients."""
+    names = [name for layer in layers for name in layer.parameters]
     by_name = dict(network.named_parameters())
-    parameters = [by_name[name] for layer in layers for name in layer.parameters]
     sizes = [sum(by_name[name].numel() for name in layer.parameters) for layer in layers]
-    kernels = torch.zeros(())
-    with torch.enable_grad():
-        rows = [network(x[i : i + 1])[0] for i in range(len(x))]
-        n_outputs = len(rows[0])
-        for o in range(n_outputs):
-            gradients = torch.stack(
-                [_flat_gradient(row[o], parameters, o < n_outputs - 1) for row in rows]
-            )
-            kernels = kernels + torch.stack([g @ g.T for g in gradients.split(sizes, dim=1)])
-    return kernels / n_outputs
-
-
-def _flat_gradient(output, parameters, retain_graph):
-    if not output.requires_grad:
-        return torch.cat([torch.zeros_like(p).flatten() for p in parameters])
-    gradients = torch.autograd.grad(
-        output, parameters, retain_graph=retain_graph, materialize_grads=True
-    )
-    return torch.cat([g.flatten() for g in gradients])
+    parts = looped_jacobian(network, x, names).split(sizes, dim=2)
+    n_outputs = parts[0].shape[1]
+    return torch.stack([part.flatten(1) @ part.flatten(1).T / n_outputs for part in parts])

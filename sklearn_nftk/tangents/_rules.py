@@ -87,28 +87,3 @@ def _affine(parameters, uses, weight_scale, bias_scale):
     if "bias" in parameters:
         parts.append(gradients.sum(2).reshape(n, -1) * (scale * bias_scale))
     return DenseFactor(torch.cat(parts, dim=1))
-
-
-def generic(network, X, names):
-    """Factor from written-out gradients of every output, for any parameters of any network.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-    X : torch.Tensor of shape (n, ...)
-    names : sequence of str
-        Parameters as in ``named_parameters()``.
-    """
-    fixed = {
-        name: tensor.detach()
-        for name, tensor in (*network.named_parameters(), *network.named_buffers())
-    }
-    moving = {name: fixed.pop(name) for name in names}
-
-    def outputs(parameters, x):
-        return torch.func.functional_call(network, {**fixed, **parameters}, (x[None],))[0]
-
-    jacobians = torch.func.vmap(torch.func.jacrev(outputs), in_dims=(None, 0))(moving, X)
-    n_outputs = next(iter(jacobians.values())).shape[1]
-    flat = [j.reshape(len(X), -1) for j in jacobians.values()]
-    return DenseFactor(torch.cat(flat, dim=1) / math.sqrt(n_outputs))

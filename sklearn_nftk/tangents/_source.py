@@ -10,8 +10,9 @@ from ..utils._memory import require_memory, working_memory
 from ..utils._progress import progress
 from ._capture import capture
 from ._check import check_network, failing_layers
+from ._generic import generic_factor
 from ._layers import group_layers
-from ._rules import generic, rule_for
+from ._rules import rule_for
 
 # Wide enough for the matrix products to run at full speed, small enough to stay near the cache.
 _TILE_ROWS = 1024
@@ -111,8 +112,8 @@ class TangentKernels:
         with progress(len(tiles), "layer kernels", enabled=self.verbose) as bar:
             for rows, columns in tiles:
                 self._tile(X[rows], Y[columns], out[:, rows, columns])
-                if symmetric and rows != columns:
-                    out[:, columns, rows] = out[:, rows, columns].mT
+                if symmetric:
+                    _mirror(out, rows, columns)
                 bar.update()
         return out.numpy()
 
@@ -158,7 +159,7 @@ class TangentKernels:
         if module is not None and uses[module]:
             return rule_for(self._modules[module])(self._modules[module], parameters, uses[module])
         prefix = "" if not module else f"{module}."
-        return generic(self.network, x, [prefix + name for name in parameters])
+        return generic_factor(self.network, x, [prefix + name for name in parameters])
 
     def _require_finite(self, batch):
         # |Theta(x, z)|^2 <= Theta(x, x) Theta(z, z): finite diagonals are enough.
@@ -230,6 +231,14 @@ def _plan(network, layers):
                 by_hand.append(full_name)
         plan.append(list(by_rule.items()) + ([(None, tuple(by_hand))] if by_hand else []))
     return watched, plan
+
+
+def _mirror(out, rows, columns):
+    tile = out[:, rows, columns]
+    if rows == columns:  # matrix products are symmetric up to rounding only
+        tile.copy_((tile + tile.mT) / 2)
+    else:
+        out[:, columns, rows] = tile.mT
 
 
 def _slices(n, size):

@@ -1,0 +1,82 @@
+"""Slow, obvious versions of what the package computes; they share no code with it."""
+
+import itertools
+
+import numpy as np
+import torch
+from torch.func import functional_call, jacrev
+
+
+def jacobians(module, X):
+    """Jacobian of every sample, output and parameter: {name: (n, O, P)}, one sample at a time."""
+    parameters = {name: p.detach() for name, p in module.named_parameters()}
+    rows = []
+    for x in torch.as_tensor(X):
+        jacobian = jacrev(lambda p, x=x: functional_call(module, p, (x[None],))[0])(parameters)
+        rows.append({name: j.flatten(1) for name, j in jacobian.items()})
+    return {name: torch.stack([row[name] for row in rows]).numpy() for name in parameters}
+
+
+def layer_kernels(module, X, Z, groups):
+    """``(1/O) sum_o <d f_o(x)/d theta_l, d f_o(z)/d theta_l>`` for groups of parameter names."""
+    at_x, at_z = jacobians(module, X), jacobians(module, Z)
+    kernels = []
+    for names in groups:
+        total = 0.0
+        for name in names:
+            total = total + np.einsum("iop,jop->ij", at_x[name], at_z[name])
+        kernels.append(total / at_x[names[0]].shape[1])
+    return np.array(kernels)
+
+
+def centred(K, p):
+    """Kernel of features centred with probabilities p."""
+    H = np.eye(len(p)) - np.outer(np.ones(len(p)), p)
+    return H @ K @ H.T
+
+
+def alignment_terms(kernels, y, s):
+    """M and a of the alignment problem, entry by entry, with weighted centring."""
+    p = s / s.sum()
+    root = np.sqrt(s)
+    weighted = [root[:, None] * centred(K, p) * root for K in kernels]
+    M = np.array([[np.sum(A * B) for B in weighted] for A in weighted])
+    a = np.array([(root * y) @ A @ (root * y) for A in weighted])
+    return M, a
+
+
+def best_on_simplex(M, a, step):
+    """Largest centred alignment ``a'w / sqrt(w'Mw)`` over a grid of the simplex."""
+    n_layers = len(a)
+    count = round(1 / step)
+    best, winner = -np.inf, None
+    for parts in itertools.product(range(count + 1), repeat=n_layers - 1):
+        if sum(parts) > count:
+            continue
+        w = np.array([*parts, count - sum(parts)]) / count
+        value = a @ w / np.sqrt(w @ M @ w)
+        if value > best:
+            best, winner = value, w
+    return winner
+
+
+def ridge(K, y, s, C):
+    """Dual coefficients and intercept from the bordered system, written out."""
+    n = len(y)
+    system = np.zeros((n + 1, n + 1))
+    system[:n, :n] = K + np.diag(1 / (2 * C * s))
+    system[:n, n] = system[n, :n] = 1
+    solution = np.linalg.solve(system, np.append(y, 0.0))
+    return solution[:n], solution[n]
+
+
+def leave_one_out(K, y, s, sample_weight, C):
+    """Decision value of each sample after a refit with one of its repetitions taken away."""
+    scores = np.empty(len(y))
+    for i in range(len(y)):
+        left = np.array(s, dtype=float)
+        left[i] *= max(0.0, 1 - 1 / sample_weight[i])
+        rows = left > 0
+        a, b = ridge(K[np.ix_(rows, rows)], y[rows], left[rows], C)
+        scores[i] = K[i, rows] @ a + b
+    return scores
