@@ -44,6 +44,7 @@ class BaseMultipleKernelMachine(BaseEstimator):
         sample_weight : ndarray of shape (n,)
             The part of s that means repeated rows.
         """
+        self._check_parameters()
         n = stack.shape[1]
         require_memory(2 * 8 * n * n, f"Solving for a combined kernel of {n} rows")
         if self.normalize == "cosine":
@@ -68,6 +69,15 @@ class BaseMultipleKernelMachine(BaseEstimator):
         self.mean_contributions_ = self.kernel_weights_ * mean_sums
         self.n_iter_ = 1  # the weights are the solution of one convex problem
         return self
+
+    def _check_parameters(self):
+        """Refuse combinations that have no meaning; each parameter alone is validated in fit."""
+        weights = self.kernel_weights
+        if isinstance(weights, str) and weights == "sum" and self.normalize == "cosine":
+            raise ValueError(
+                "kernel_weights='sum' weights layers by their scales, and normalize='cosine' has "
+                "none; use another normalize or other kernel_weights."
+            )
 
     # -- weights --------------------------------------------------------------------------------
 

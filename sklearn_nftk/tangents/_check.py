@@ -24,9 +24,8 @@ def check_network(network, x):
         with torch.no_grad():
             output = network(x)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"network cannot be applied to X of shape (n, {', '.join(map(str, x.shape[1:]))}): {error}"
-        ) from error
+        sizes = ", ".join(map(str, ("n", *x.shape[1:])))
+        raise ValueError(f"network cannot be applied to X of shape ({sizes}): {error}") from error
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(x):
         raise ValueError(
