@@ -1,0 +1,42 @@
+"""Configuration of the documentation."""
+
+import os
+
+import sklearn_nftk
+
+# Examples and the classes they fit are small; one progress style, no GPU surprises.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+project = "sklearn-nftk"
+author = "the sklearn-nftk developers"
+copyright = f"2026, {author}"
+version = release = sklearn_nftk.__version__
+
+extensions = [
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+autosummary_generate = True
+numpydoc_show_class_members = False
+exclude_patterns = ["_build"]
+templates_path = ["templates"]
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"{project} {version}"
+html_theme_options = {
+    "show_toc_level": 2,
+    "secondary_sidebar_items": ["page-toc"],
+    "navigation_with_keys": False,
+}
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": "/plot_",
+    "abort_on_example_error": True,
+    "doc_module": ("sklearn_nftk",),
+    "backreferences_dir": None,
+}
