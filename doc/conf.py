@@ -21,7 +21,7 @@ extensions = [
 ]
 autosummary_generate = True
 numpydoc_show_class_members = False
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "examples"]
 templates_path = ["templates"]
 
 html_theme = "pydata_sphinx_theme"

@@ -75,7 +75,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
     ----------
     classes_ : ndarray of shape (n_classes,)
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Where X had string column names.
     network_ : torch.nn.Module
         The network as it was kernelised, on the CPU, in evaluation mode.
@@ -88,7 +88,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
         Each row sums to zero.
     intercept_ : ndarray of shape (n_decisions,)
     C_ : float
-    X_fit_ : ndarray of shape (n_fit, n_features_in_)
+    X_fit_ : ndarray of shape (n_fit, n_features)
         Training rows of positive weight.
     loo_scores_ : ndarray of shape (n_fit, n_decisions)
         Leave-one-out decision values, exact for fixed weights, scales and C (squared loss only).

@@ -2,9 +2,9 @@
 Which layers speak for which digit
 ==================================
 
-A small network is trained on the digits; then its tangent kernels, one for each layer, are combined
-with weights learned for each class. The classifier is compared with the network it came from, and one
-decision is taken apart.
+A small network is trained on the digits; then its tangent kernels, one for each layer, are
+combined with weights learned for each class. The classifier is compared with the network it came
+from, and one decision is taken apart.
 """
 
 # %%
