@@ -3,6 +3,8 @@
 Everything here sees kernels alone; where they come from is the business of the estimators.
 """
 
+from typing import Any
+
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator
@@ -103,12 +105,15 @@ class BaseMultipleKernelMachine(BaseEstimator):
         """
         if np.allclose(weights, uniform):
             return 1.0
-        fixed = self.loss == "squared" and self.C != "auto"
-        C = self.C if fixed else problem.choose_C(uniform)
+
+        def mixed(shrinkage):
+            return (1 - shrinkage) * weights + shrinkage * uniform
+
+        fixed = self.loss == "squared" and not isinstance(self.C, str)
+        C = self.C if fixed else problem.choose_C(mixed(0.5))
         errors = []
         for shrinkage in _SHRINKAGES:
-            mixed = (1 - shrinkage) * weights + shrinkage * uniform
-            loo_scores = problem.ridge(mixed, C).loo_scores
+            loo_scores = problem.ridge(mixed(shrinkage), C).loo_scores
             errors.append(np.sum((problem.Y - loo_scores) ** 2, axis=1))
         p = problem.s / problem.s.sum()
         best = min(errors, key=lambda error: p @ error)
@@ -155,7 +160,8 @@ class BaseMultipleKernelMachine(BaseEstimator):
 class _Problem:
     """The kernels and targets of one fit, and what can be solved for any weights on them.
 
-    One combined kernel per decision at work exists at a time.
+    One combined kernel per decision at work exists at a time. What was solved is remembered: what
+    chose the shrinkage is often what the fit ends with.
     """
 
     def __init__(self, stack, scales, Y, s, sample_weight, rho):
@@ -165,6 +171,8 @@ class _Problem:
         self.s = s
         self.sample_weight = sample_weight
         self.rho = rho
+        self._chosen: dict[bytes, float] = {}
+        self._solved: dict[tuple[bytes, float], Any] = {}
 
     def combined(self, weights):
         """``sum_l w_l K_l`` in float64, shape (n, n)."""
@@ -182,10 +190,20 @@ class _Problem:
 
     def choose_C(self, weights):
         """Leave-one-out choice of C on the decision-averaged weights: one eigendecomposition."""
-        return choose_C(self.combined(weights.mean(axis=0)), self.Y, self.s, self.rho)
+        key = weights.tobytes()
+        if key not in self._chosen:
+            K = self.combined(weights.mean(axis=0))
+            self._chosen[key] = choose_C(K, self.Y, self.s, self.rho)
+        return self._chosen[key]
 
     def ridge(self, weights, C):
         """Solve every decision; those with equal weights share a factorisation."""
+        key = weights.tobytes(), C
+        if key not in self._solved:
+            self._solved[key] = self._ridge(weights, C)
+        return self._solved[key]
+
+    def _ridge(self, weights, C):
         rows, group = np.unique(weights, axis=0, return_inverse=True)
         group = group.ravel()
         solutions = [

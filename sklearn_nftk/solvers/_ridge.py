@@ -52,15 +52,14 @@ def ridge(K, Y, s, rho, C):
     RidgeSolution
     """
     q = np.sqrt(s)
-    K *= q[:, None]
-    K *= q
+    _scale(K, q)
     diagonal = K.diagonal().copy()
     K.flat[:: len(K) + 1] += 1 / (2 * C)
     # The transpose of a C-contiguous symmetric matrix is Fortran-contiguous: factored in place.
     factor, info = dpotrf(K.T, lower=1, clean=0, overwrite_a=1)
     if info:
         # Rounding made K indefinite beyond 1 / (2 C); dpotrf left the strict upper half intact.
-        return _Spectrum(_restored(factor, diagonal), Y, q).solve(Y, q, rho, C)
+        return next(_Spectrum(_restored(factor, diagonal), Y, q).solve(Y, q, rho, [C]))
     solutions, _ = dpotrs(factor, np.column_stack([q, q[:, None] * Y]), lower=1)
     inverse, _ = dtrtri(factor, lower=1, overwrite_c=1)
     N_diagonal = np.array([inverse[i:, i] @ inverse[i:, i] for i in range(len(q))])
@@ -84,26 +83,38 @@ def choose_C(K, Y, s, rho, grid=C_GRID):
         The smallest of the best values.
     """
     q = np.sqrt(s)
-    K *= q[:, None]
-    K *= q
-    spectrum = _Spectrum(K, Y, q)
-    errors = [s @ np.sum((Y - spectrum.solve(Y, q, rho, C).loo_scores) ** 2, axis=1) for C in grid]
+    _scale(K, q)
+    solutions = _Spectrum(K, Y, q).solve(Y, q, rho, grid)
+    errors = [s @ np.sum((Y - solution.loo_scores) ** 2, axis=1) for solution in solutions]
     return float(grid[int(np.argmin(errors))])
+
+
+def _scale(K, q):
+    """``q K q`` in place."""
+    if (q != 1).any():
+        K *= q[:, None]
+        K *= q
 
 
 class _Spectrum:
     """Eigendecomposition of ``q K q``, from which every C is O(n^2)."""
 
     def __init__(self, scaled_K, Y, q):
-        values, self.vectors = eigh(scaled_K, overwrite_a=True, check_finite=False, driver="evd")
+        # The transpose is what LAPACK can overwrite: the same matrix without a copy.
+        values, self.vectors = eigh(scaled_K.T, overwrite_a=True, check_finite=False, driver="evd")
         self.values = values.clip(0)  # a kernel is positive semidefinite; below 0 is rounding
         self.projections = self.vectors.T @ np.column_stack([q, q[:, None] * Y])
-        self.squares = self.vectors**2
 
-    def solve(self, Y, q, rho, C):
-        inverse = 1 / (self.values + 1 / (2 * C))
-        solutions = self.vectors @ (inverse[:, None] * self.projections)
-        return _solution(solutions[:, 0], solutions[:, 1:], self.squares @ inverse, Y, q, rho, C)
+    def solve(self, Y, q, rho, grid):
+        """Yield the solution of each C; the products for all of them are made together."""
+        inverses = 1 / (self.values[:, None] + 1 / (2 * np.asarray(grid)))  # (n, g)
+        weighted = inverses[:, :, None] * self.projections[:, None]  # (n, g, 1 + k)
+        solutions = self.vectors @ weighted.reshape(len(q), -1)
+        solutions = solutions.reshape(weighted.shape)
+        N_diagonals = np.square(self.vectors) @ inverses
+        for i, C in enumerate(grid):
+            Nq, NY = solutions[:, i, 0], solutions[:, i, 1:]
+            yield _solution(Nq, NY, N_diagonals[:, i], Y, q, rho, C)
 
 
 def _solution(Nq, NY, N_diagonal, Y, q, rho, C):
