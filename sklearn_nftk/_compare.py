@@ -86,7 +86,7 @@ def _load_csv(path, target):
         raise DataError(f"{path} has no column {target!r}; its columns are {list(table.columns)}")
     table = table.dropna(subset=[target])
     X = table.drop(columns=target)
-    # A column without any value, or without a name and in order, tells nothing.
+    # A column without any value tells nothing, and has no median to fill in.
     X = X.dropna(axis="columns", how="all")
     if X.shape[1] == 0:
         raise DataError(f"{path} has no column besides {target!r} to predict it from")
@@ -174,17 +174,17 @@ def compare(dataset, classifiers, *, cv, random_state, advance):
             f"fewer than the {cv} folds; choose a smaller --cv or merge classes"
         )
     folds = StratifiedKFold(cv, shuffle=True, random_state=random_state)
-    splits = list(folds.split(dataset.X, dataset.y))
-    results = {}
-    for name, classifier in classifiers.items():
-        pipeline = make_pipeline(clone(dataset.preparation), classifier)
-        accuracy, fit_time = [], []
-        for split in splits:
+    results: dict[str, dict[str, list]] = {
+        name: {"accuracy": [], "fit_time": []} for name in classifiers
+    }
+    # One fold after the other, so that all classifiers meet the same state of the machine.
+    for split in folds.split(dataset.X, dataset.y):
+        for name, classifier in classifiers.items():
+            pipeline = make_pipeline(clone(dataset.preparation), classifier)
             scores = cross_validate(
                 pipeline, dataset.X, dataset.y, cv=[split], error_score="raise"
             )
-            accuracy.append(float(scores["test_score"][0]))
-            fit_time.append(float(scores["fit_time"][0]))
+            results[name]["accuracy"].append(float(scores["test_score"][0]))
+            results[name]["fit_time"].append(float(scores["fit_time"][0]))
             advance(name)
-        results[name] = {"accuracy": accuracy, "fit_time": fit_time}
     return results

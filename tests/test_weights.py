@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_nftk.weights import (
+    AlignmentProblem,
     StatisticsAccumulator,
     cosine_normalise,
     fixed_weights,
@@ -119,6 +121,15 @@ def test_kernels_unrelated_to_the_targets_give_uniform_weights():
     stack = np.array([np.eye(4), np.eye(4) * 2])
     Y = np.zeros((4, 1))
     assert_allclose(weights_of(stack, Y, np.ones(4)), [[0.5, 0.5]])
+
+
+def test_solver_that_is_stopped_early_says_how_far_it_got(rng):
+    stack, Y, s = random_problem(rng, 5)
+    M, a = reference.alignment_terms(stack, Y[:, 0], s)
+    with pytest.warns(ConvergenceWarning, match=r"optimality conditions hold to .* only"):
+        weights = AlignmentProblem(5, max_iter=1).solve(M, a)
+    assert_allclose(weights.sum(), 1)
+    assert (weights >= 0).all()
 
 
 def test_fixed_weights():

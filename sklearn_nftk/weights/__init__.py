@@ -3,11 +3,13 @@
 Every problem sees the statistics alone, so its size is the number of layers, never n.
 """
 
+from ._alignment import AlignmentProblem
 from ._methods import fixed_weights, learned_weights
 from ._normalize import NORMALIZATIONS, cosine_normalise, layer_scales
 from ._statistics import KernelStatistics, StatisticsAccumulator, stack_statistics
 
 __all__ = [
+    "AlignmentProblem",
     "NORMALIZATIONS",
     "KernelStatistics",
     "StatisticsAccumulator",

@@ -1,12 +1,18 @@
 """Kernel weights by centred alignment with the targets (ALIGNF; Cortes et al., JMLR 2012)."""
 
+import warnings
+from contextlib import suppress
+
 import cvxpy as cp
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 # Ridge on the correlation matrix of the kernels: decides between interchangeable layers.
 _RIDGE = 1e-8
 # An interior-point method leaves inactive weights at about its tolerance.
 _ACTIVE = 1e-6
+# To which the optimality conditions must hold, in units of the largest alignment.
+_TOLERANCE = 1e-6
 
 
 class AlignmentProblem:
@@ -18,9 +24,12 @@ class AlignmentProblem:
     Parameters
     ----------
     n_layers : int
+    **solver_options
+        Passed to the solver, CLARABEL.
     """
 
-    def __init__(self, n_layers):
+    def __init__(self, n_layers, **solver_options):
+        self._solver_options = solver_options
         self._v = cp.Variable(n_layers, nonneg=True)
         self._root = cp.Parameter((n_layers, n_layers))
         self._a = cp.Parameter(n_layers)
@@ -55,8 +64,21 @@ class AlignmentProblem:
         eigenvalues, eigenvectors = np.linalg.eigh(correlation)
         self._root.value = np.sqrt(eigenvalues.clip(_RIDGE))[:, None] * eigenvectors.T
         self._a.value = a
-        self._problem.solve(solver=cp.CLARABEL)
-        v = _polish(np.maximum(np.asarray(self._v.value), 0.0), correlation, a) / norms
+        # What comes back is judged below, by the optimality conditions themselves.
+        with suppress(cp.SolverError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            self._problem.solve(solver=cp.CLARABEL, **self._solver_options)
+        # Without any iterate, each kernel's own alignment is where the conditions are checked.
+        iterate = a if self._v.value is None else np.asarray(self._v.value)
+        v, violation = _polish(np.maximum(iterate, 0.0), correlation, a)
+        if violation > _TOLERANCE:
+            warnings.warn(
+                "alignment weights: the solver did not converge; the optimality conditions hold "
+                f"to {violation:.1e} only, not to {_TOLERANCE:.0e}.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        v = v / norms
         return v / v.sum()
 
 
@@ -64,11 +86,20 @@ def _polish(v, correlation, a):
     """Solve the optimality conditions on the support of v: exact to rounding, with true zeros.
 
     The solver is within 1e-8 of the optimum, which weights would inherit; equal problems stated
-    differently (repeated rows, say) must give equal weights.
+    differently (repeated rows, say) must give equal weights. Returns the better of the two and by
+    how much it violates the conditions.
     """
     support = v > _ACTIVE * v.max()
     exact = np.zeros_like(v)
     exact[support] = np.linalg.solve(correlation[np.ix_(support, support)], a[support])
-    gradient = correlation @ exact - a
-    optimal = exact.min() >= 0 and gradient[~support].min(initial=0.0) >= -_ACTIVE
-    return exact if optimal else v
+    candidates = [(_violation(u, correlation, a), u) for u in (exact, v)]
+    violation, best = min(candidates, key=lambda pair: pair[0])
+    return best, violation
+
+
+def _violation(v, correlation, a):
+    """Of ``v >= 0, M v - a >= 0, v o (M v - a) = 0``; infinite for an infeasible v."""
+    if v.min() < 0:
+        return np.inf
+    gradient = correlation @ v - a
+    return max(-gradient.min(), np.abs(v * gradient).max())
