@@ -90,8 +90,12 @@ def _polish(v, correlation, a):
     how much it violates the conditions.
     """
     support = v > _ACTIVE * v.max()
-    exact = np.zeros_like(v)
-    exact[support] = np.linalg.solve(correlation[np.ix_(support, support)], a[support])
+    while True:
+        exact = np.zeros_like(v)
+        exact[support] = np.linalg.solve(correlation[np.ix_(support, support)], a[support])
+        if exact.min() >= 0:
+            break
+        support &= exact > 0  # what the solver had not quite pushed to zero
     candidates = [(_violation(u, correlation, a), u) for u in (exact, v)]
     violation, best = min(candidates, key=lambda pair: pair[0])
     return best, violation
