@@ -24,12 +24,9 @@ class AlignmentProblem:
     Parameters
     ----------
     n_layers : int
-    **solver_options
-        Passed to the solver, CLARABEL.
     """
 
-    def __init__(self, n_layers, **solver_options):
-        self._solver_options = solver_options
+    def __init__(self, n_layers):
         self._v = cp.Variable(n_layers, nonneg=True)
         self._root = cp.Parameter((n_layers, n_layers))
         self._a = cp.Parameter(n_layers)
@@ -67,7 +64,7 @@ class AlignmentProblem:
         # What comes back is judged below, by the optimality conditions themselves.
         with suppress(cp.SolverError), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            self._problem.solve(solver=cp.CLARABEL, **self._solver_options)
+            self._problem.solve(solver=cp.CLARABEL)
         # Without any iterate, each kernel's own alignment is where the conditions are checked.
         iterate = a if self._v.value is None else np.asarray(self._v.value)
         v, violation = _polish(np.maximum(iterate, 0.0), correlation, a)
