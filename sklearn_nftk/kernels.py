@@ -12,7 +12,7 @@ import torch
 from sklearn.utils import check_array
 
 from .networks import build_network
-from .tangents import TangentKernels, group_layers
+from .tangents import HEADS, TangentKernels, group_layers
 from .utils._device import resolve_device, resolve_dtype
 
 __all__ = ["KernelSource", "layer_kernel_diag", "layer_kernels", "layer_names"]
@@ -36,34 +36,74 @@ class KernelSource(Protocol):
         """``Theta_l(x, x)``, shape (L, n)."""
 
 
-def tangent_source(module, X, *, layers="module", device="auto", dtype="auto", verbose=0):
-    """Kernel source of a private module, checked against autograd on a few rows of X."""
+def tangent_source(
+    module,
+    X,
+    *,
+    layers="module",
+    outputs="mean",
+    device="auto",
+    dtype="auto",
+    n_jobs=None,
+    verbose=0,
+):
+    """Kernel source of a private module, checked against autograd on a few rows of X.
+
+    `outputs` is "mean", "sum", or a function (n, O) -> (n, H) of the network's outputs.
+    """
+    if isinstance(outputs, str) and outputs not in HEADS:
+        raise ValueError(f"outputs must be one of {[*HEADS, 'per_class']}, got {outputs!r}.")
     device = resolve_device(device)
     source = TangentKernels(
         module,
         layers=layers,
+        heads=HEADS[outputs] if isinstance(outputs, str) else outputs,
         device=device,
         dtype=resolve_dtype(dtype, X.dtype),
+        n_jobs=n_jobs,
         verbose=verbose,
     )
     source.check(X)
     return source
 
 
-def _source_and_arrays(network, X, Y, layers, device, dtype, verbose):
-    X = check_array(X, dtype=["float64", "float32"], allow_nd=True, input_name="X")
+def check_batch(X, name="X"):
+    """Validate a batch of samples: floats or integers, of any number of dimensions >= 2."""
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu().numpy()
+    X = check_array(X, allow_nd=True, input_name=name)
+    return X if X.dtype.kind in "iu" or X.dtype == np.float32 else X.astype(np.float64, copy=False)
+
+
+def _arrays(X, Y):
+    X = check_batch(X)
     if Y is not None:
-        Y = check_array(Y, dtype=["float64", "float32"], allow_nd=True, input_name="Y")
+        Y = check_batch(Y, "Y")
         if X.shape[1:] != Y.shape[1:]:
             raise ValueError(
                 f"Y must have the features of X: X has shape {X.shape}, Y has shape {Y.shape}."
             )
-    module = build_network(network, X.shape[1], 1, _DEFAULT_SEED)
-    source = tangent_source(module, X, layers=layers, device=device, dtype=dtype, verbose=verbose)
-    return source, X, Y
+    return X, Y
 
 
-def layer_kernels(network, X, Y=None, *, layers="module", device="auto", dtype="auto", verbose=0):
+def class_heads(module, X, device="auto", dtype="auto"):
+    """One head for each output of the network alone."""
+    source = tangent_source(module, X, device=device, dtype=dtype)
+    return [lambda f, o=o: f[:, o : o + 1] for o in range(source.n_outputs)]
+
+
+def layer_kernels(
+    network,
+    X,
+    Y=None,
+    *,
+    layers="module",
+    outputs="mean",
+    device="auto",
+    dtype="auto",
+    n_jobs=None,
+    verbose=0,
+):
     """Compute one tangent Gram matrix for each layer of a network.
 
     ``Theta_l(x, z) = (1/O) sum_o <d f_o(x)/d theta_l, d f_o(z)/d theta_l>``; their sum over the
@@ -74,24 +114,30 @@ def layer_kernels(network, X, Y=None, *, layers="module", device="auto", dtype="
     network : None, MLP, torch.nn.Module or callable
         None means ``MLP()``; a callable is called as ``network(n_features, 1, 0)``. Networks drawn
         here without a `random_state` of their own are drawn with seed 0.
-    X : array-like of shape (n, ...)
-    Y : array-like of shape (m, ...), default=None
+    X : array-like or torch.Tensor of shape (n, ...)
+        Integers reach the network as integers if it looks them up in an embedding, else as floats.
+    Y : array-like or torch.Tensor of shape (m, ...), default=None
         None means X.
     layers : {"module", "block"} or dict, default="module"
         Which parameters form a layer: each module that owns parameters, each top-level child, or
         ``{layer name: [parameter-name patterns]}``.
+    outputs : {"mean", "sum", "per_class"}, default="mean"
+        How several outputs are treated: the mean over outputs as above; the gradient of their sum;
+        or each output alone.
     device : str or torch.device, default="auto"
         "auto" is CUDA when there is one, else the CPU.
     dtype : {"auto", "float32", "float64"}, default="auto"
         "auto" is the floating type of X, float64 for integers.
+    n_jobs : int or None, default=None
+        Tiles computed at once by threads; matrix products use several cores by themselves.
     verbose : int, default=0
         1 shows a progress bar.
 
     Returns
     -------
-    ndarray of shape (n, m, L)
-        Samples on the first two axes, so that scikit-learn's pairwise splitting works on it. In
-        memory it is L contiguous planes. Symmetric exactly when Y is None.
+    ndarray of shape (n, m, L), or (O, n, m, L) for ``outputs="per_class"``
+        Samples before layers, so that scikit-learn's pairwise splitting works on it. In memory it
+        is contiguous planes (n, m). Symmetric exactly when Y is None.
 
     Raises
     ------
@@ -113,17 +159,37 @@ def layer_kernels(network, X, Y=None, *, layers="module", device="auto", dtype="
     >>> layer_kernels(MLP(hidden_layer_sizes=(16, 16)), X).shape
     (3, 3, 3)
     """
-    source, X, Y = _source_and_arrays(network, X, Y, layers, device, dtype, verbose)
-    return np.moveaxis(source.block(X, Y), 0, -1)
+    X, Y = _arrays(X, Y)
+    module = build_network(network, X.shape[1], 1, _DEFAULT_SEED)
+
+    def planes(outputs):
+        source = tangent_source(
+            module,
+            X,
+            layers=layers,
+            outputs=outputs,
+            device=device,
+            dtype=dtype,
+            n_jobs=n_jobs,
+            verbose=verbose,
+        )
+        return source.block(X, Y)
+
+    if outputs == "per_class":
+        stack = np.array([planes(head) for head in class_heads(module, X, device, dtype)])
+    else:
+        stack = planes(outputs)
+    return np.moveaxis(stack, -3, -1)
 
 
-def layer_kernel_diag(network, X, *, layers="module", device="auto", dtype="auto"):
+def layer_kernel_diag(network, X, *, layers="module", outputs="mean", device="auto", dtype="auto"):
     """Compute ``Theta_l(x, x)`` for each sample and layer, without any Gram matrix.
 
     Parameters
     ----------
     network, X, layers, device, dtype
         As in `layer_kernels`.
+    outputs : {"mean", "sum"}, default="mean"
 
     Returns
     -------
@@ -137,7 +203,9 @@ def layer_kernel_diag(network, X, *, layers="module", device="auto", dtype="auto
     >>> layer_kernel_diag(MLP(hidden_layer_sizes=(16,)), np.eye(4)).shape
     (4, 2)
     """
-    source, X, _ = _source_and_arrays(network, X, None, layers, device, dtype, 0)
+    X, _ = _arrays(X, None)
+    module = build_network(network, X.shape[1], 1, _DEFAULT_SEED)
+    source = tangent_source(module, X, layers=layers, outputs=outputs, device=device, dtype=dtype)
     return source.diag(X).T
 
 

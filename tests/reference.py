@@ -1,5 +1,6 @@
 """Slow, obvious versions of what the package computes; they share no code with it."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -80,3 +81,34 @@ def leave_one_out(K, y, s, sample_weight, C):
         a, b = ridge(K[np.ix_(rows, rows)], y[rows], left[rows], C)
         scores[i] = K[i, rows] @ a + b
     return scores
+
+
+def gradients(module, X):
+    """Per-sample gradients by autograd, one sample and one output at a time: {name: (n, O, P)}."""
+    module = copy.deepcopy(module).eval()
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    n_outputs = module(X[:1]).shape[1]
+    found = {name: np.zeros((len(X), n_outputs, p.numel())) for name, p in parameters.items()}
+    for i in range(len(X)):
+        for o in range(n_outputs):
+            output = module(X[i : i + 1])[0, o]
+            values = torch.autograd.grad(output, parameters.values(), allow_unused=True)
+            for name, value in zip(parameters, values, strict=True):
+                if value is not None:
+                    found[name][i, o] = value.flatten().numpy()
+    return found
+
+
+def one_gradient_at_a_time(module, X, groups):
+    """Layer kernels (L, n, n) from `gradients`: nothing batched, nothing factored."""
+    found = gradients(module, X)
+    kernels = []
+    for names in groups:
+        kernel = np.zeros((len(X), len(X)))
+        for name in names:
+            g = found[name]
+            for i in range(len(X)):
+                for j in range(len(X)):
+                    kernel[i, j] += np.sum(g[i] * g[j]) / g.shape[1]
+        kernels.append(kernel)
+    return np.array(kernels)

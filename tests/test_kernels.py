@@ -219,7 +219,7 @@ class Noise(nn.Module):
         (nn.Sequential(nn.Linear(5, 4), nn.Unflatten(1, (2, 2))), r"is \(3, 2, 2\)"),
         (nn.Linear(4, 2), r"cannot be applied to X of shape \(n, 5\)"),
         (BatchSoftmax(), "mixes .* the output of sample 0 depends on sample [12]"),
-        (Noise(), "may compute something else at each call"),
+        (Noise(), "gives different outputs for the same X"),
         (lambda d, o, seed: "no module", "returned str"),
         (3, "network must be None, an MLP, a torch.nn.Module, or a function"),
     ],

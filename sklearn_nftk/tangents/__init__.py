@@ -5,15 +5,18 @@ keeps inputs and output gradients of every use of a module, the rules turn these
 factors give Grams by matrix products. `TangentKernels` does all of it, tile by tile.
 """
 
-from ._factors import DenseFactor, OuterFactor
+from ._capture import HEADS
+from ._factors import DenseFactor, OuterFactor, PositionFactor
 from ._layers import Layer, group_layers
 from ._rules import register_rule
 from ._source import TangentKernels
 
 __all__ = [
+    "HEADS",
     "DenseFactor",
     "Layer",
     "OuterFactor",
+    "PositionFactor",
     "TangentKernels",
     "group_layers",
     "register_rule",

@@ -1,18 +1,25 @@
-"""One forward and O backward passes that leave behind what the rules need."""
+"""One forward pass and one backward pass per head, which leave behind what the rules need."""
 
 from typing import NamedTuple
 
 import torch
 
+# name -> the scalar heads whose gradients make the kernel, (n, O) -> (n, H), each to be divided
+# by sqrt(H) where the kernel is a mean; "per_class" keeps the Grams of its heads apart
+HEADS = {
+    "mean": lambda f: f / f.shape[1] ** 0.5,
+    "sum": lambda f: f.sum(dim=1, keepdim=True),
+}
+
 
 class Use(NamedTuple):
-    """One call of a module: its input, and the gradients of the O outputs at its output."""
+    """One call of a module: its input, and the gradients of the H heads at its output."""
 
     inputs: torch.Tensor  # (n, ...)
-    gradients: torch.Tensor  # (n, O, ...)
+    gradients: torch.Tensor  # (n, H, ...)
 
 
-def capture(network, X, modules):
+def capture(network, X, modules, heads):
     """Run a batch through the network, watching some of its modules.
 
     Parameters
@@ -22,20 +29,23 @@ def capture(network, X, modules):
     X : torch.Tensor of shape (n, ...)
     modules : dict of str to torch.nn.Module
         Modules to watch, by name.
+    heads : callable
+        (n, O) -> (n, H).
 
     Returns
     -------
-    outputs : torch.Tensor of shape (n, O)
-    uses : dict of str to list of Use
-        For each watched module, its uses in the order of the forward pass. A module that the
-        network did not call has an empty list.
+    dict of str to list of Use
+        For each watched module, its uses in the order of the forward pass; empty for a module that
+        was not called, or not with one tensor in and one tensor out.
     """
     inputs: dict[str, list] = {name: [] for name in modules}
     outputs: dict[str, list] = {name: [] for name in modules}
 
     def hook(name):
         def record(module, args, output):
-            # Parameters need no gradient here, so the first watched module starts the graph.
+            if not (args and isinstance(args[0], torch.Tensor) and torch.is_tensor(output)):
+                return None
+            # The first watched module may be where gradients begin to be tracked.
             watched = output if output.requires_grad else output.detach().requires_grad_()
             inputs[name].append(args[0].detach().clone())
             outputs[name].append(watched)
@@ -47,30 +57,24 @@ def capture(network, X, modules):
     handles = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
     try:
         with torch.enable_grad():
-            f = network(X)
+            f = heads(network(X))
     finally:
         for handle in handles:
             handle.remove()
     flat = [tensor for tensors in outputs.values() for tensor in tensors]
     gradients = iter(_gradients(f, flat))
-    uses = {name: [Use(a, next(gradients)) for a in tensors] for name, tensors in inputs.items()}
-    return f.detach(), uses
+    return {name: [Use(a, next(gradients)) for a in tensors] for name, tensors in inputs.items()}
 
 
 def _gradients(f, tensors):
     """Gradients of each column of `f`, summed over samples, stacked along axis 1."""
-    if not tensors:
-        return []
-    n_outputs = f.shape[1]
-    stacked = [t.new_empty((t.shape[0], n_outputs, *t.shape[1:])) for t in tensors]
-    for o in range(n_outputs):
-        if not f.requires_grad:
-            for g in stacked:
-                g.zero_()
-            break
-        columns = torch.autograd.grad(
-            f[:, o].sum(), tensors, retain_graph=o < n_outputs - 1, materialize_grads=True
-        )
-        for g, column in zip(stacked, columns, strict=True):
-            g[:, o] = column
+    n_heads = f.shape[1]
+    stacked = [t.new_zeros((t.shape[0], n_heads, *t.shape[1:])) for t in tensors]
+    if tensors and f.requires_grad:
+        for h in range(n_heads):
+            columns = torch.autograd.grad(
+                f[:, h].sum(), tensors, retain_graph=h < n_heads - 1, materialize_grads=True
+            )
+            for g, column in zip(stacked, columns, strict=True):
+                g[:, h] = column
     return stacked

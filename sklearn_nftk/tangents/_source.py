@@ -1,14 +1,18 @@
 """Layer kernels of a torch network: the first kernel source."""
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from joblib import Parallel, delayed
+from torch import nn
 
-from ..utils._device import full_precision
-from ..utils._memory import require_memory, working_memory
+from ..utils._device import free_memory, full_precision
+from ..utils._memory import require_memory
 from ..utils._progress import progress
-from ._capture import capture
+from ._batches import Batch, DeferredBatch
+from ._capture import HEADS, capture
 from ._check import check_network, failing_layers
 from ._generic import generic_factor
 from ._layers import group_layers
@@ -16,13 +20,22 @@ from ._rules import rule_for
 
 # Wide enough for the matrix products to run at full speed, small enough to stay near the cache.
 _TILE_ROWS = 1024
+_CHECKED_SAMPLES = 3
+
+
+class Part(NamedTuple):
+    """Parameters of a layer that are treated together: by the rule of a module, or generically."""
+
+    module: str | None  # None: the generic way
+    names: tuple  # of the module's own parameters, or full names
+    vectorise: bool = True  # all samples at once, on the generic way
 
 
 class TangentKernels:
     """Layer kernels of a network: names, blocks and diagonals.
 
-    ``Theta_l(x, z) = (1/O) sum_o <d f_o(x)/d theta_l, d f_o(z)/d theta_l>`` (DESIGN 1; Jacot et
-    al. 2018, one layer at a time).
+    ``Theta_l(x, z) = sum_h <d f_h(x)/d theta_l, d f_h(z)/d theta_l>`` over heads ``f_h`` made of
+    the outputs (Jacot et al. 2018, one layer at a time). Call `check` before anything else.
 
     Parameters
     ----------
@@ -30,27 +43,51 @@ class TangentKernels:
         In evaluation mode; used, never modified.
     layers : {"module", "block"} or dict
         See `group_layers`.
+    heads : callable
+        (n, O) -> (n, H); the default is the mean over the outputs, ``f / sqrt(O)``.
     device : torch.device
     dtype : torch.dtype
+    n_jobs : int or None
+        Tiles computed at once, by threads.
     verbose : int
         1 or more shows progress over the tiles.
 
     Attributes
     ----------
     layer_names : list of str
+    n_outputs : int
+        After `check`.
     """
 
-    def __init__(self, network, *, layers="module", device="cpu", dtype=torch.float64, verbose=0):
+    def __init__(
+        self,
+        network,
+        *,
+        layers="module",
+        heads=HEADS["mean"],
+        device="cpu",
+        dtype=torch.float64,
+        n_jobs=None,
+        verbose=0,
+    ):
         self.device = torch.device(device)
         self.dtype = dtype
+        self.heads = heads
+        self.n_jobs = n_jobs
         self.verbose = verbose
         self.network = network.to(device=self.device, dtype=dtype)
         self.layers = group_layers(self.network, layers)
         self.layer_names = [layer.name for layer in self.layers]
+        self._looks_up = any(
+            isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in network.modules()
+        )
         self._modules, self._plan = _plan(self.network, self.layers)
+        self._sample_bytes = self._work_bytes = 1
 
-    def check(self, X, n_checked=3):
-        """Compare with autograd on a few samples; what the rules miss goes the generic way.
+    def check(self, X):
+        """Settle how each layer is computed, and compare with autograd on a few samples.
+
+        What has not the shape its rule needs, or disagrees with autograd, goes the generic way.
 
         Raises
         ------
@@ -58,26 +95,31 @@ class TangentKernels:
             If the network does not give (n, O), mixes the samples of a batch, or a layer's kernel
             cannot be computed exactly.
         """
-        x = self._tensor(X[:n_checked])
-        check_network(self.network, x)
-        for layer in failing_layers(self, x):
-            index = self.layer_names.index(layer)
-            self._plan[index] = [(None, self.layers[index].parameters)]
-        still_failing = failing_layers(self, x)
-        if still_failing:
+        x = self._tensor(X[:_CHECKED_SAMPLES])
+        self.n_outputs = check_network(self.network, x)
+        self._settle(x)
+        failing = failing_layers(self, x)
+        for vectorise in (True, False):
+            for name in failing:
+                index = self.layer_names.index(name)
+                self._plan[index] = [Part(None, self.layers[index].parameters, vectorise)]
+            if failing:
+                self._settle(x)
+                failing = failing_layers(self, x)
+        if failing:
             raise ValueError(
-                f"network: the tangent kernel of layer {still_failing[0]!r} does not agree with "
-                "autograd's own gradients, not even the generic way; the network may compute "
-                "something else at each call."
+                f"network: the tangent kernel of layer {failing[0]!r} does not agree with "
+                "autograd's own gradients, not even the generic way."
             )
 
     def prepare(self, X):
-        """Do what is done once per sample: factors of every layer, accepted instead of X."""
-        if isinstance(X, PreparedBatch):
+        """Do what is done once per sample; the result stands for X in the other methods."""
+        if isinstance(X, Batch | DeferredBatch):
             return X
-        return PreparedBatch.concatenate(
-            [self._factors(self._tensor(X[rows])) for rows in _slices(len(X), _TILE_ROWS)]
-        )
+        rows = self._capture_rows()
+        if len(X) * self._sample_bytes > free_memory(self.device):
+            return DeferredBatch(self._batch, X, rows)
+        return Batch.concatenate([self._batch(X[part]) for part in _slices(len(X), rows)])
 
     def block(self, X, Y=None):
         """Layer kernels between two batches.
@@ -105,17 +147,19 @@ class TangentKernels:
         for batch in (X,) if symmetric else (X, Y):
             self._require_finite(batch)
         shape = (len(self.layers), len(X), len(Y))
-        itemsize = self.dtype.itemsize
-        require_memory(itemsize * np.prod(shape, dtype=object), f"A kernel stack of shape {shape}")
+        n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
+        require_memory(n_bytes, f"A kernel stack of shape {shape}")
         out = torch.empty(shape, dtype=self.dtype)
-        tiles = list(_tiles(len(X), len(Y), symmetric, self._tile_rows()))
-        with progress(len(tiles), "layer kernels", enabled=self.verbose) as bar:
-            for rows, columns in tiles:
-                self._tile(X[rows], Y[columns], out[:, rows, columns])
-                if symmetric:
-                    _mirror(out, rows, columns)
-                bar.update()
-        return out.numpy()
+        size = self._tile_rows(isinstance(X, DeferredBatch) or isinstance(Y, DeferredBatch))
+        while True:
+            try:
+                self._fill(out, X, Y, symmetric, size)
+                return out.numpy()
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                torch.cuda.empty_cache()
+                size = size // 2
 
     def diag(self, X):
         """``Theta_l(x, x)`` of shape (L, n) in O(n) time and memory."""
@@ -123,43 +167,113 @@ class TangentKernels:
         self._require_finite(X)
         return X.diagonals().cpu().numpy()
 
-    def _tile(self, X, Y, out):
-        """One tile of every layer: parts of a layer add up."""
-        with full_precision():
-            for index, parts in enumerate(self._plan):
-                plane = out[index]
-                direct = plane.device == self.device
-                total = plane if direct else torch.empty(plane.shape, dtype=self.dtype,
-                                                         device=self.device)  # fmt: skip
-                for position in range(len(parts)):
-                    x, y = X.factors[index][position], Y.factors[index][position]
-                    if position == 0:
-                        x.gram(y, out=total)
-                    else:
-                        total += x.gram(y, out=torch.empty_like(total))
-                if not direct:
-                    plane.copy_(total)
+    # -- tiles ----------------------------------------------------------------------------------
 
-    def _tile_rows(self):
-        # Two tiles are at work at once: the product of activations and that of gradients.
-        affordable = int((working_memory() / (3 * self.dtype.itemsize)) ** 0.5)
+    def _fill(self, out, X, Y, symmetric, size):
+        rows_of_tiles = _slices(len(X), size)
+        columns_of_tiles = _slices(len(Y), size)
+        n_tiles = len(rows_of_tiles) * len(columns_of_tiles)
+        if symmetric:
+            n_tiles = (n_tiles + len(rows_of_tiles)) // 2
+        # Threads that share a deferred batch would each compute it, and hook the same network.
+        deferred = isinstance(X, DeferredBatch) or isinstance(Y, DeferredBatch)
+        parallel = Parallel(n_jobs=1 if deferred else self.n_jobs, prefer="threads")
+        with progress(n_tiles, "layer kernels", enabled=self.verbose) as bar:
+            for i, rows in enumerate(rows_of_tiles):
+                x = X[rows]
+                row_of_tiles = columns_of_tiles[i if symmetric else 0 :]
+                parallel(
+                    delayed(self._tile)(x, Y, rows, columns, symmetric, out)
+                    for columns in row_of_tiles
+                )
+                bar.update(len(row_of_tiles))
+
+    def _tile(self, x, Y, rows, columns, symmetric, out):
+        """One tile of every layer; parts of a layer add up."""
+        y = x if symmetric and rows == columns else Y[columns]
+        for index, parts in enumerate(zip(x.factors, y.factors, strict=True)):
+            plane = out[index, rows, columns]
+            total = plane if self.device.type == "cpu" else self._empty(plane.shape)
+            with full_precision():
+                for position, (mine, other) in enumerate(zip(*parts, strict=True)):
+                    if position == 0:
+                        mine.gram(other, out=total)
+                    else:
+                        total += mine.gram(other, out=self._empty(plane.shape))
+            if symmetric and rows == columns:
+                # Matrix products are symmetric up to rounding only.
+                plane.copy_((total + total.T) / 2)
+            elif total is not plane:
+                plane.copy_(total)
+            if symmetric and rows != columns:
+                out[index, columns, rows] = plane.T
+
+    def _empty(self, shape):
+        return torch.empty(shape, dtype=self.dtype, device=self.device)
+
+    def _tile_rows(self, deferred):
+        memory = free_memory(self.device)
+        # Three tiles are at work at once: the result, and the products it is made of.
+        affordable = int((memory / (3 * self.dtype.itemsize)) ** 0.5)
+        if deferred:
+            # Two slices of factors, each for a moment in pieces and whole.
+            affordable = min(affordable, memory // (4 * self._sample_bytes))
         return max(1, min(_TILE_ROWS, affordable))
 
-    def _factors(self, x):
-        """Factors of one batch: one forward pass, O backward passes."""
-        with full_precision():
-            _, uses = capture(self.network, x, self._modules)
-            factors = [
-                [self._factor(x, uses, module, parameters) for module, parameters in parts]
-                for parts in self._plan
-            ]
-        return PreparedBatch(factors)
+    # -- factors --------------------------------------------------------------------------------
 
-    def _factor(self, x, uses, module, parameters):
-        if module is not None and uses[module]:
-            return rule_for(self._modules[module])(self._modules[module], parameters, uses[module])
-        prefix = "" if not module else f"{module}."
-        return generic_factor(self.network, x, [prefix + name for name in parameters])
+    def _settle(self, x):
+        """Drop rules that do not apply to what the network does, and measure a sample's memory."""
+        uses = capture(self.network, x, self._modules, self.heads)
+        for index, parts in enumerate(self._plan):
+            self._plan[index] = [
+                part if self._by_rule(part, uses, len(x)) else self._made_generic(part)
+                for part in parts
+            ]
+        kept = sum(t.nbytes for module in uses.values() for use in module for t in use)
+        self._sample_bytes = -(-self._factors(x).n_bytes // len(x))
+        self._work_bytes = -(-3 * kept // len(x)) + 2 * self._sample_bytes
+
+    def _batch(self, X):
+        """Factors of samples, a few at a time where their passes are large."""
+        step = self._capture_rows()
+        pieces = [self._factors(self._tensor(X[rows])) for rows in _slices(len(X), step)]
+        return Batch.concatenate(pieces)
+
+    def _factors(self, x):
+        """One forward pass and one backward pass per head."""
+        with full_precision():
+            uses = capture(self.network, x, self._modules, self.heads)
+            return Batch(
+                [
+                    [
+                        self._by_rule(part, uses, len(x))
+                        or generic_factor(
+                            self.network, x, part.names, self.heads, vectorise=part.vectorise
+                        )
+                        for part in parts
+                    ]
+                    for parts in self._plan
+                ]
+            )
+
+    def _by_rule(self, part, uses, n):
+        """Factor of a part by its module's rule; None where that does not apply."""
+        if part.module is None or not uses[part.module]:
+            return None
+        if any(len(use.inputs) != n or len(use.gradients) != n for use in uses[part.module]):
+            return None  # the first axis is not the samples
+        module = self._modules[part.module]
+        return rule_for(module)(module, set(part.names), uses[part.module])
+
+    def _made_generic(self, part):
+        if part.module is None:
+            return part
+        prefix = f"{part.module}." if part.module else ""
+        return Part(None, tuple(prefix + name for name in part.names))
+
+    def _capture_rows(self):
+        return int(max(1, min(_TILE_ROWS, free_memory(self.device) // (2 * self._work_bytes))))
 
     def _require_finite(self, batch):
         # |Theta(x, z)|^2 <= Theta(x, x) Theta(z, z): finite diagonals are enough.
@@ -172,45 +286,16 @@ class TangentKernels:
                 )
 
     def _tensor(self, X):
-        if isinstance(X, torch.Tensor):
-            return X.to(device=self.device, dtype=self.dtype)
-        return torch.as_tensor(np.ascontiguousarray(X), device=self.device, dtype=self.dtype)
-
-
-class PreparedBatch:
-    """Factors of a batch: ``factors[layer][part]``, sliced by rows."""
-
-    def __init__(self, factors):
-        self.factors = factors
-
-    def __len__(self):
-        return len(self.factors[0][0])
-
-    def __getitem__(self, rows):
-        return PreparedBatch([[part[rows] for part in parts] for parts in self.factors])
-
-    @classmethod
-    def concatenate(cls, batches):
-        """Join batches of samples."""
-        if len(batches) == 1:
-            return batches[0]
-        return cls(
-            [
-                [type(parts[0]).concatenate(parts) for parts in zip(*layer, strict=True)]
-                for layer in zip(*(batch.factors for batch in batches), strict=True)
-            ]
-        )
-
-    def diagonals(self):
-        """Squared gradient norms, a tensor of shape (L, n)."""
-        return torch.stack([sum(part.diagonal() for part in parts) for parts in self.factors])
+        x = X if isinstance(X, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(X))
+        indices = self._looks_up and not x.is_floating_point()
+        return x.to(device=self.device, dtype=torch.int64 if indices else self.dtype)
 
 
 def _plan(network, layers):
-    """For each layer its parts: (module name, own parameter names), or (None, full names).
+    """Modules to watch, and for each layer its parts.
 
-    A part with a module goes by that module's rule; one without goes the generic way. Parameters
-    that several modules share go the generic way, where their gradients add up by themselves.
+    Parameters that several modules share go the generic way, where their gradients add up by
+    themselves.
     """
     modules = dict(network.named_modules())
     owners: dict[torch.Tensor, int] = {}
@@ -220,34 +305,19 @@ def _plan(network, layers):
     by_name = dict(network.named_parameters())
     watched, plan = {}, []
     for layer in layers:
-        by_rule: dict[str, set[str]] = {}
+        by_rule: dict[str, list[str]] = {}
         by_hand = []
         for full_name in layer.parameters:
             module_name, _, name = full_name.rpartition(".")
             if rule_for(modules[module_name]) and owners[by_name[full_name]] == 1:
-                by_rule.setdefault(module_name, set()).add(name)
+                by_rule.setdefault(module_name, []).append(name)
                 watched[module_name] = modules[module_name]
             else:
                 by_hand.append(full_name)
-        plan.append(list(by_rule.items()) + ([(None, tuple(by_hand))] if by_hand else []))
+        parts = [Part(name, tuple(names)) for name, names in by_rule.items()]
+        plan.append(parts + ([Part(None, tuple(by_hand))] if by_hand else []))
     return watched, plan
 
 
-def _mirror(out, rows, columns):
-    tile = out[:, rows, columns]
-    if rows == columns:  # matrix products are symmetric up to rounding only
-        tile.copy_((tile + tile.mT) / 2)
-    else:
-        out[:, columns, rows] = tile.mT
-
-
 def _slices(n, size):
-    edges = [*range(0, n, size), n]
-    return [slice(a, b) for a, b in pairwise(edges)]
-
-
-def _tiles(n, m, symmetric, size):
-    """Row and column slices of all tiles; of the upper half when the block is symmetric."""
-    for i, rows in enumerate(_slices(n, size)):
-        for columns in _slices(m, size)[i if symmetric else 0 :]:
-            yield rows, columns
+    return [slice(a, b) for a, b in pairwise([*range(0, n, size), n])]

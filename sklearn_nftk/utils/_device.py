@@ -5,6 +5,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from ._memory import working_memory
+
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -71,3 +73,13 @@ def full_precision():
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def free_memory(device):
+    """Bytes that temporary arrays may take on a device.
+
+    Half of what is free on a GPU; on the CPU scikit-learn's `working_memory` setting.
+    """
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] // 2
+    return working_memory()

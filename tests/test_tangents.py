@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+from sklearn import config_context
+from torch import nn
+
+from sklearn_nftk.kernels import layer_kernel_diag, layer_kernels, layer_names
+from sklearn_nftk.tangents import DenseFactor, register_rule
+from sklearn_nftk.tangents._rules import _RULES
+
+from . import reference, zoo
+
+ZOO = zoo.build()
+
+
+def groups_by_module(module):
+    """Trainable parameters by the module that owns them, without the package's help."""
+    groups = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(name.rpartition(".")[0], []).append(name)
+    return groups
+
+
+def relative_error(actual, expected):
+    scale = np.abs(expected).max(axis=(1, 2), keepdims=True)
+    return (np.abs(actual - expected) / np.where(scale > 0, scale, 1)).max()
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_zoo_is_exact_in_every_layer(name):
+    module, X = ZOO[name]
+    groups = groups_by_module(module)
+    assert layer_names(module) == list(groups)
+    expected = reference.one_gradient_at_a_time(module, X, groups.values())
+    exact = np.moveaxis(layer_kernels(module, X), -1, 0)
+    assert relative_error(exact, expected) <= 1e-9
+    rectangular = np.moveaxis(layer_kernels(module, X[:2], X), -1, 0)
+    assert relative_error(rectangular, expected[:, :2]) <= 1e-9
+    diagonal = np.einsum("lii->il", expected)
+    assert_allclose(layer_kernel_diag(module, X), diagonal, rtol=1e-8, atol=1e-12)
+    single = np.moveaxis(layer_kernels(module, X, dtype="float32"), -1, 0)
+    assert relative_error(single, expected) <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv2d", "used twice", "tokens", "embedding", "lstm"])
+def test_outputs_can_be_summed_or_taken_alone(name):
+    module, X = ZOO[name]
+    groups = groups_by_module(module).values()
+    jacobian = reference.gradients(module, X)
+    for outputs, pick in [
+        ("sum", lambda j: [j.sum(axis=1)]),
+        ("per_class", lambda j: [j[:, o] for o in range(j.shape[1])]),
+    ]:
+        actual = layer_kernels(module, X, outputs=outputs)
+        heads = actual[None] if outputs == "sum" else actual
+        for layer, names in enumerate(groups):
+            parts = [pick(jacobian[name]) for name in names]
+            for o in range(len(heads)):
+                expected = sum(part[o] @ part[o].T for part in parts)
+                assert_allclose(heads[o][..., layer], expected, rtol=1e-8, atol=1e-10)
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data(), seed=st.integers(0, 2**20))
+def test_random_networks_are_exact(data, seed):
+    """Chains of parts that keep (n, 4, 4, 4) images as they are, or flatten them."""
+    torch.manual_seed(seed)
+    parts = {
+        "conv": lambda: nn.Conv2d(4, 4, 3, padding=1),
+        "grouped": lambda: nn.Conv2d(4, 4, 3, padding=1, groups=2, bias=False),
+        "dilated": lambda: nn.Conv2d(4, 4, 3, padding=2, dilation=2, padding_mode="circular"),
+        "linear": lambda: nn.Linear(4, 4),
+        "group norm": lambda: nn.GroupNorm(2, 4),
+        "layer norm": lambda: nn.LayerNorm(4),
+        "prelu": lambda: nn.PReLU(4),
+        "relu": lambda: nn.ReLU(inplace=True),
+        "tanh": nn.Tanh,
+    }
+    chosen = data.draw(st.lists(st.sampled_from(sorted(parts)), min_size=1, max_size=5))
+    modules = [parts[name]() for name in chosen]
+    if data.draw(st.booleans()):
+        modules.append(modules[0])  # used twice
+    outputs = data.draw(st.integers(1, 3))
+    module = nn.Sequential(*modules, nn.Tanh(), nn.Flatten(), nn.Linear(64, outputs)).double()
+    X = torch.randn(3, 4, 4, 4, dtype=torch.float64)
+    groups = groups_by_module(module)
+    expected = reference.one_gradient_at_a_time(module, X, groups.values())
+    actual = np.moveaxis(layer_kernels(module, X), -1, 0)
+    assert relative_error(actual, expected) <= 1e-9
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv2d", "wide tokens", "embedding", "transformer"])
+def test_factors_that_do_not_fit_are_computed_in_slices(name):
+    module, X = ZOO[name]
+    whole = layer_kernels(module, X)
+    with config_context(working_memory=2e-4):
+        sliced = layer_kernels(module, X)
+        rectangular = layer_kernels(module, X[:3], X)
+        diagonal = layer_kernel_diag(module, X)
+    assert_allclose(sliced, whole, rtol=1e-9, atol=1e-12)
+    assert_allclose(rectangular, whole[:3], rtol=1e-9, atol=1e-12)
+    assert_allclose(diagonal, np.einsum("iil->il", whole), rtol=1e-9, atol=1e-12)
+
+
+def test_threads_give_the_same_tiles(rng):
+    module = ZOO["mlp"][0]
+    X = rng.standard_normal((40, 5))
+    with config_context(working_memory=24 * 8**2 / 2**20):
+        assert_allclose(layer_kernels(module, X, n_jobs=2), layer_kernels(module, X), rtol=1e-12)
+
+
+def test_users_register_rules_of_their_own():
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(4, dtype=torch.float64))
+
+        def forward(self, x):
+            return x + self.shift
+
+    calls = []
+
+    @register_rule(Shift)
+    def shift(module, parameters, uses):
+        calls.append(parameters)
+        return DenseFactor(sum(use.gradients for use in uses).flatten(1))
+
+    try:
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(5, 4), Shift(), nn.Tanh(), nn.Linear(4, 2)).double()
+        X = ZOO["mlp"][1]
+        expected = reference.one_gradient_at_a_time(module, X, groups_by_module(module).values())
+        assert relative_error(np.moveaxis(layer_kernels(module, X), -1, 0), expected) <= 1e-9
+        assert calls[0] == {"shift"}
+    finally:
+        del _RULES[Shift]
+
+
+def test_wrong_rules_are_caught_and_replaced():
+    class Odd(nn.Linear):
+        pass
+
+    @register_rule(Odd)
+    def odd(module, parameters, uses):
+        return DenseFactor(uses[0].gradients.flatten(1))  # forgets the input
+
+    try:
+        torch.manual_seed(0)
+        module = nn.Sequential(Odd(5, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+        X = ZOO["mlp"][1]
+        expected = reference.one_gradient_at_a_time(module, X, groups_by_module(module).values())
+        assert relative_error(np.moveaxis(layer_kernels(module, X), -1, 0), expected) <= 1e-9
+    finally:
+        del _RULES[Odd]
