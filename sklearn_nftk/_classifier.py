@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from ._multi_layer import FLOATS, BaseMultiLayerNTK
+from ._multi_layer import BaseMultiLayerNTK
 from ._targets import class_weights, one_vs_rest_targets
 from .utils._sklearn import Interval, StrOptions, check_sample_weight, fit_context
 from .weights import NORMALIZATIONS
@@ -37,6 +37,9 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
     layers : {"module", "block"} or dict, default="module"
         "module": each module that owns parameters is a layer. "block": each top-level child is
         one. ``{layer name: [parameter-name patterns]}`` groups parameters by hand.
+    outputs : {"mean", "sum"}, default="mean"
+        How several outputs of a network make one kernel: the mean of the kernels of the outputs,
+        or the kernel of their sum.
     normalize : {"variance", "trace", "cosine", "none"}, default="variance"
         Scale of each layer: its variance in feature space over the training set, its mean
         diagonal, each sample's own norm, or 1. The choice decides the learned weights.
@@ -65,7 +68,8 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
         Precision of the kernels; "auto" is the floating type of X, float64 for integers. Combined
         kernels and solvers are in float64.
     n_jobs : int or None, default=None
-        How many one-vs-rest problems of the hinge loss are solved at once.
+        How many tiles of the kernels are computed, and one-vs-rest problems of the hinge loss
+        solved, at once by threads.
     random_state : int, RandomState instance or None, default=None
         Seeds networks that are drawn in `fit`.
     verbose : int, default=0
@@ -122,6 +126,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
 
     _parameter_constraints: ClassVar[dict] = {
         "network": "no_validation",  # recognised, or refused by name, in networks/
+        "outputs": [StrOptions({"mean", "sum"})],
         "layers": [StrOptions({"module", "block"}), dict],
         "normalize": [StrOptions(set(NORMALIZATIONS))],
         "kernel_weights": [StrOptions({"alignment", "uniform", "sum"}), "array-like"],
@@ -142,6 +147,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
         network=None,
         *,
         layers="module",
+        outputs="mean",
         normalize="variance",
         kernel_weights="alignment",
         shrinkage="auto",
@@ -157,6 +163,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
     ):
         self.network = network
         self.layers = layers
+        self.outputs = outputs
         self.normalize = normalize
         self.kernel_weights = kernel_weights
         self.shrinkage = shrinkage
@@ -176,7 +183,9 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            More than two dimensions (images, sequences) where the network takes them; integers
+            reach networks that look them up in an embedding as integers.
         y : array-like of shape (n_samples,)
             Class labels, of any type.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -198,7 +207,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
         """
         X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
         self._draw_network(X, n_outputs=len(self.classes_))
-        source = self._kernel_source(X)
+        source = self._kernel_source(X, fitted=False)
         stack = source.block(X)
         self._fit_stack(stack, source.layer_names, Y, s, sample_weight)
         self.X_fit_ = X
@@ -236,7 +245,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
 
     def _training_set(self, X, y, sample_weight):
         """Validated rows of positive weight, targets, and both kinds of weights; sets classes_."""
-        X, y = validate_data(self, X, y, dtype=FLOATS)
+        X, y = validate_data(self, X, y, allow_nd=self._allow_nd())
         check_classification_targets(y)
         sample_weight = check_sample_weight(sample_weight, X)
         kept = sample_weight > 0

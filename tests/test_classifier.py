@@ -388,3 +388,60 @@ def test_progress_bar_only_when_asked_for(two_classes, capsys):
     assert capsys.readouterr() == ("", "")
     fitted(X, y, verbose=1)
     assert "layer kernels" in capsys.readouterr().err
+
+
+def test_images_reach_a_convolutional_network():
+    X, y = load_digits(return_X_y=True)
+    images = (X[:300].reshape(-1, 1, 8, 8) - 8) / 8
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(128, 3),
+    )
+    model = fitted(images[:200], y[:200], network=network)
+    assert model.layer_names_ == ["0", "2", "5"]
+    assert model.X_fit_.shape == (200, 1, 8, 8)
+    assert model.score(images[200:], y[200:300]) > 0.8
+    expected = layer_kernels(network.double(), images[200:205], images[:200])
+    expected = np.einsum("nml,cl,cm->nc", expected / model.layer_scales_, model.kernel_weights_,
+                         model.dual_coef_)  # fmt: skip
+    scores = model.decision_function(images[200:205])
+    assert_allclose(scores, expected + model.intercept_, rtol=1e-6, atol=1e-8)
+    with pytest.raises(ValueError, match="Found array with dim 4"):
+        fitted(images, y[:300], network=None)
+
+
+def test_integers_reach_an_embedding(rng):
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.leave = nn.Embedding(9, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.leave(torch.relu(self.table(x)).mean(1))
+
+    torch.manual_seed(0)
+    X = rng.integers(0, 9, (80, 5))
+    y = (X == 3).any(axis=1)
+    assert fitted(X, y, network=Words()).score(X, y) > 0.9
+
+
+def test_refit_takes_the_type_of_the_new_data(three_classes):
+    X, y = three_classes
+    model = fitted(X, y)
+    model.fit(X.astype(np.float32), y)
+    assert next(model.network_.parameters()).dtype == torch.float32
+
+
+def test_outputs_can_be_summed(three_classes):
+    X, y = three_classes
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    model = fitted(X, y, network=network, outputs="sum", kernel_weights="uniform")
+    stack = np.moveaxis(layer_kernels(network, X, outputs="sum"), -1, 0)
+    variances = [K.diagonal().mean() - K.mean() for K in stack]
+    assert_allclose(model.layer_scales_, variances, rtol=1e-10)

@@ -77,7 +77,7 @@ def test_random_networks_are_exact(data, seed):
         "group norm": lambda: nn.GroupNorm(2, 4),
         "layer norm": lambda: nn.LayerNorm(4),
         "prelu": lambda: nn.PReLU(4),
-        "relu": lambda: nn.ReLU(inplace=True),
+        "in-place": lambda: nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True)),
         "tanh": nn.Tanh,
     }
     chosen = data.draw(st.lists(st.sampled_from(sorted(parts)), min_size=1, max_size=5))
@@ -104,6 +104,16 @@ def test_factors_that_do_not_fit_are_computed_in_slices(name):
     assert_allclose(sliced, whole, rtol=1e-9, atol=1e-12)
     assert_allclose(rectangular, whole[:3], rtol=1e-9, atol=1e-12)
     assert_allclose(diagonal, np.einsum("iil->il", whole), rtol=1e-9, atol=1e-12)
+
+
+def test_network_that_begins_in_place_leaves_X_alone():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 2)).double()
+    X = ZOO["mlp"][1].numpy().copy()
+    before = X.copy()
+    kernels = layer_kernels(module, X)
+    assert_allclose(X, before, rtol=0)
+    assert_allclose(kernels[..., 0], X.clip(0) @ X.clip(0).T + 1, rtol=1e-12)
 
 
 def test_threads_give_the_same_tiles(rng):

@@ -57,7 +57,7 @@ def capture(network, X, modules, heads):
     handles = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
     try:
         with torch.enable_grad():
-            f = heads(network(X))
+            f = heads(network(X.clone()))  # a network may begin with an in-place operation
     finally:
         for handle in handles:
             handle.remove()

@@ -44,7 +44,7 @@ def check_network(network, x):
 def _apply(network, x):
     try:
         with torch.no_grad():
-            return network(x)
+            return network(x.clone())
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         sizes = ", ".join(map(str, ("n", *x.shape[1:])))
         raise ValueError(f"network cannot be applied to X of shape ({sizes}): {error}") from error

@@ -45,7 +45,7 @@ def vectorised_jacobian(network, x, names, heads):
     moving = {name: fixed.pop(name) for name in names}
 
     def outputs(parameters, sample):
-        f = functional_call(network, {**fixed, **parameters}, (sample[None],), tie_weights=True)
+        f = functional_call(network, {**fixed, **parameters}, (sample[None].clone(),))
         return heads(f)[0]
 
     # Fused attention has no batching rule; where others are missing torch loops, and says so.
@@ -62,7 +62,7 @@ def looped_jacobian(network, x, names, heads):
     rows = []
     for sample in x:
         with torch.enable_grad():
-            outputs = heads(network(sample[None]))[0]
+            outputs = heads(network(sample[None].clone()))[0]
         rows.append(torch.stack([_flat_gradient(output, parameters) for output in outputs]))
     return torch.stack(rows)
 
