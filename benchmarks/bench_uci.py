@@ -7,7 +7,7 @@ part alone, averaged over sets. Run: ``python benchmarks/bench_uci.py``.
 import warnings
 
 import numpy as np
-from _data import keep, parser, uci_sets
+from _common import keep, parser, uci_sets
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC

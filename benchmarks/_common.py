@@ -1,4 +1,4 @@
-"""Where the benchmarks find real data, and how they keep their results."""
+"""What benchmarks share: where they find real data, and how they keep their results."""
 
 import argparse
 import csv

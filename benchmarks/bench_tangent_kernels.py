@@ -1,0 +1,216 @@
+"""Layer Grams beside their floor and beside per-sample gradients by torch.func.
+
+The floor of an MLP is the plain matrix products its Grams are made of, in full and in the same
+process. The alternative forms the Jacobian of every sample with ``vmap(jacrev)``, as the PyTorch
+tutorial on neural tangent kernels does, and contracts it layer by layer. Times are the best of a
+few rounds in which the ways take turns; memory is the peak of a fresh process (Linux) above what
+it held before.
+
+Run: ``python benchmarks/bench_tangent_kernels.py``.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from _common import keep
+from torch import nn
+from torch.func import functional_call, jacrev, vmap
+
+from sklearn_nftk.kernels import layer_kernels
+
+
+def mlp(width=1024, depth=3, features=784):
+    sizes = [features] + [width] * depth
+    modules = []
+    for fan_in, fan_out in pairwise(sizes):
+        modules += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*modules, nn.Linear(width, 1))
+
+
+def cnn(width=32, depth=1):
+    inner = [
+        m for _ in range(depth - 1) for m in (nn.Conv2d(width, width, 3, padding=1), nn.ReLU())
+    ]
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), *inner,
+        nn.Conv2d(width, 2 * width, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, 1),
+    )  # fmt: skip
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.one, self.two = (nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in range(2))
+        self.norm_one, self.norm_two = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
+
+    def forward(self, x):
+        h = torch.relu(self.norm_one(self.one(x)))
+        return torch.relu(x + self.norm_two(self.two(h)))
+
+
+def resnet(width=16, depth=2):
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, stride=2, padding=1), *(Block(width) for _ in range(depth)),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 1),
+    )  # fmt: skip
+
+
+class Encoder(nn.Module):
+    def __init__(self, width=32, depth=1):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(width, 4, 2 * width, batch_first=True)
+        self.enter = nn.Linear(28, width)
+        self.layers = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        self.leave = nn.Linear(width, 1)
+
+    def forward(self, x):
+        return self.leave(self.layers(self.enter(x)).mean(1))
+
+
+NETWORKS = {"mlp": mlp, "cnn": cnn, "resnet": resnet, "encoder": Encoder}
+SHAPES = {"mlp": (784,), "cnn": (1, 28, 28), "resnet": (1, 28, 28), "encoder": (28, 28)}
+
+
+def problem(kind, n, **sizes):
+    torch.manual_seed(0)
+    module = NETWORKS[kind](**sizes).eval()
+    return module, torch.randn(n, *SHAPES[kind])
+
+
+def ours(module, X):
+    return layer_kernels(module, X.numpy(), device="cpu")
+
+
+def per_sample(module, X):
+    """The tutorial's way, one Gram for each module."""
+    parameters = {name: p.detach() for name, p in module.named_parameters()}
+    buffers = dict(module.named_buffers())
+
+    def outputs(parameters, x):
+        return functional_call(module, (parameters, buffers), (x[None],))[0]
+
+    jacobian = vmap(jacrev(outputs), (None, 0))
+    left, right = jacobian(parameters, X), jacobian(parameters, X)
+    kernels = {}
+    for name in parameters:
+        gram = torch.einsum("nof,mof->nm", left[name].flatten(2), right[name].flatten(2))
+        owner = name.rpartition(".")[0]
+        kernels[owner] = kernels[owner] + gram if owner in kernels else gram
+    return torch.stack(list(kernels.values()), dim=-1).numpy()
+
+
+def floor(module, X):
+    """The plain matrix products of an MLP's Grams, in full."""
+    n = len(X)
+    for linear in (m for m in module if isinstance(m, nn.Linear)):
+        for k in (linear.in_features, linear.out_features):
+            factor = FACTORS.setdefault((n, k), torch.randn(n, k))
+            factor @ factor.T
+
+
+class Printed(dict):
+    """Results that are printed as they come."""
+
+    def __setitem__(self, name, value):
+        print(f"{name:45s} {value:.3g}", flush=True)
+        super().__setitem__(name, value)
+
+
+FACTORS = {}  # made once, so that the floor is the products alone
+WAYS = {"ours": ours, "per_sample": per_sample, "floor": floor}
+
+
+def race(names, module, X, rounds):
+    """Best seconds of each way over rounds in which they take turns, the first not counted."""
+    best = dict.fromkeys(names, np.inf)
+    for turn in range(rounds + 1):
+        for name in names:
+            start = time.perf_counter()
+            WAYS[name](module, X)
+            if turn:
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+def peak(way, kind, n):
+    """MiB above what the process held before, measured in a fresh process."""
+    command = [sys.executable, __file__, "--memory-of", way, kind, str(n)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)
+
+
+def measure_memory(way, kind, n):
+    module, X = problem(kind, int(n))
+    WAYS[way](module, X[:2])  # libraries load on first use
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    before = high_water_mark()
+    WAYS[way](module, X)
+    print(high_water_mark() - before)
+
+
+def high_water_mark():
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def relative_error(module, X):
+    exact = layer_kernels(module, X.numpy().astype(np.float64), device="cpu")
+    single = ours(module, X)
+    return float(np.abs(single - exact).max() / np.abs(exact).max())
+
+
+def growth():
+    """Seconds of ours while one size doubles."""
+    rows = []
+    for kind, widths in [("mlp", (256, 512)), ("cnn", (16, 32)), ("resnet", (16, 32)),
+                         ("encoder", (32, 64))]:  # fmt: skip
+        base = {"n": 250, "width": widths[0], "depth": 1}
+        for changed, value in [(None, None), ("n", 500), ("width", widths[1]), ("depth", 2)]:
+            sizes = dict(base) | ({changed: value} if changed else {})
+            module, X = problem(kind, sizes["n"], width=sizes["width"], depth=sizes["depth"])
+            seconds = race(["ours"], module, X, rounds=2)["ours"]
+            rows.append({"network": kind, **sizes, "seconds": seconds})
+            print("  {network:8s} n={n:4d} width={width:4d} depth={depth}  {seconds:.3f} s"
+                  .format(**rows[-1]), flush=True)  # fmt: skip
+    return rows
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
+    arguments = options.parse_args()
+    if arguments.memory_of:
+        measure_memory(*arguments.memory_of)
+        return
+    results = Printed()
+
+    module, X = problem("mlp", 4000)
+    best = race(["ours", "floor"], module, X, rounds=3)
+    results["mlp n=4000, ours / full products"] = best["ours"] / best["floor"]
+    results["mlp n=1000, relative error of float32"] = relative_error(module, X[:1000])
+    module, X = problem("mlp", 500)
+    best = race(["ours", "per_sample"], module, X, rounds=1)
+    results["mlp n=500, per-sample gradients / ours"] = best["per_sample"] / best["ours"]
+    module, X = problem("cnn", 1000)
+    best = race(["ours", "per_sample"], module, X, rounds=1)
+    results["cnn n=1000, per-sample gradients / ours"] = best["per_sample"] / best["ours"]
+    memory = {way: peak(way, "cnn", 1000) for way in ("ours", "per_sample")}
+    results["cnn n=1000, memory of ours / per-sample"] = memory["ours"] / memory["per_sample"]
+    print(f"cnn n=1000, peak memory in MiB: {memory}")
+    print("growth:")
+    keep(
+        "tangent_kernels",
+        {"ratios": results, "cnn_peak_MiB": memory, "growth": growth()},
+    )
+
+
+if __name__ == "__main__":
+    main()
