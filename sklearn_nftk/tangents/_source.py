@@ -20,6 +20,8 @@ from ._rules import rule_for
 
 # Wide enough for the matrix products to run at full speed, small enough to stay near the cache.
 _TILE_ROWS = 1024
+# What one forward and backward pass may hold on the CPU: more is no faster there.
+_PASS_BYTES = 2**27
 _CHECKED_SAMPLES = 3
 
 
@@ -273,7 +275,10 @@ class TangentKernels:
         return Part(None, tuple(prefix + name for name in part.names))
 
     def _capture_rows(self):
-        return int(max(1, min(_TILE_ROWS, free_memory(self.device) // (2 * self._work_bytes))))
+        memory = free_memory(self.device) // 2
+        if self.device.type == "cpu":
+            memory = min(memory, _PASS_BYTES)
+        return int(max(1, min(_TILE_ROWS, memory // self._work_bytes)))
 
     def _require_finite(self, batch):
         # |Theta(x, z)|^2 <= Theta(x, x) Theta(z, z): finite diagonals are enough.
