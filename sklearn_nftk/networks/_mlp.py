@@ -34,8 +34,8 @@ class NTKLinear(nn.Linear):
         Fixed multipliers of the trainable parameters, which themselves are of unit variance.
     """
 
-    def __init__(self, in_features, out_features, *, weight_scale, bias_scale, device=None):
-        super().__init__(in_features, out_features, device=device)
+    def __init__(self, in_features, out_features, *, weight_scale, bias_scale):
+        super().__init__(in_features, out_features)
         self.weight_scale = weight_scale
         self.bias_scale = bias_scale
 
@@ -155,14 +155,16 @@ class MLP(BaseEstimator):
 
     def _layer(self, fan_in, fan_out, weight_std, bias_std):
         """A layer whose parameters are all equal to their standard deviation."""
-        if self.parametrization == "ntk":
-            layer = nn.utils.skip_init(
-                NTKLinear, fan_in, fan_out, weight_scale=weight_std, bias_scale=bias_std
-            )
-            weight_std = bias_std = 1.0
-        else:
-            layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
-        layer = layer.double()
+        layer: nn.Linear
+        # torch draws parameters of its own, which are replaced; its generator is left as it was.
+        with torch.random.fork_rng(devices=[]):
+            if self.parametrization == "ntk":
+                layer = NTKLinear(
+                    fan_in, fan_out, weight_scale=weight_std, bias_scale=bias_std
+                ).double()
+                weight_std = bias_std = 1.0
+            else:
+                layer = nn.Linear(fan_in, fan_out).double()
         nn.init.constant_(layer.weight, weight_std)
         nn.init.constant_(layer.bias, bias_std)
         return layer
