@@ -31,7 +31,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
     ----------
     network : None, MLP, torch.nn.Module or callable, default=None
         What is kernelised, at its present parameters. None means ``MLP()``, a random ReLU network
-        with two hidden layers of 512. A module must map (n, n_features) to (n, O); it is copied,
+        with two hidden layers of 512. A module must map (n, ...) to (n, O); it is copied,
         put into evaluation mode and otherwise left alone. A callable is called as
         ``network(n_features, n_outputs, random_state)``, with n_outputs the number of classes.
     layers : {"module", "block"} or dict, default="module"
