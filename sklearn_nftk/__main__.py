@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,8 @@ def run_compare(options):
     for path in (options.figure, options.json):
         if path is not None and not path.absolute().parent.is_dir():
             raise DataError(f"no such folder: {path.absolute().parent}")
+    if options.figure is not None and find_spec("matplotlib") is None:
+        raise DataError("--figure needs matplotlib: pip install matplotlib")
     dataset = load(options.data, options.target)
     classifiers = candidates(parse_network(options.network), options.random_state)
     n_samples, n_features = dataset.X.shape
@@ -145,12 +148,10 @@ def write_json(path, dataset, options, results, display):
 
 
 def draw(display, path):
-    """Draw the weights; without matplotlib only when a figure was asked for is that an error."""
+    """Draw the weights, where matplotlib is installed."""
     try:
         import matplotlib
-    except ImportError as error:
-        if path is not None:
-            raise DataError("--figure needs matplotlib: pip install matplotlib") from error
+    except ImportError:
         return
     path = path or Path(DEFAULT_FIGURE)
     matplotlib.use("Agg")  # a file is wanted, not a window

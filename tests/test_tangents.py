@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from sklearn import config_context
 from torch import nn
 
 from sklearn_nftk.kernels import layer_kernel_diag, layer_kernels, layer_names
-from sklearn_nftk.tangents import DenseFactor, register_rule
+from sklearn_nftk.tangents import DenseFactor, TangentKernels, register_rule
 from sklearn_nftk.tangents._rules import _RULES
 
 from . import reference, zoo
@@ -44,6 +46,34 @@ def test_zoo_is_exact_in_every_layer(name):
     assert_allclose(layer_kernel_diag(module, X), diagonal, rtol=1e-8, atol=1e-12)
     single = np.moveaxis(layer_kernels(module, X, dtype="float32"), -1, 0)
     assert relative_error(single, expected) <= 1e-4
+
+
+# Layers without a product rule. A rule that went wrong would be caught in the check and replaced,
+# exactly and slowly; so that it does not go unnoticed, all others must go by their rule.
+GENERIC = {
+    "outside forward": ["leave"],
+    "never called": ["leave"],
+    "tied": ["encoder"],
+    "bare parameters": [""],
+    "spectral norm": ["0", "0.parametrizations.weight"],
+    "weight norm": ["0", "0.parametrizations.weight"],
+    "time first": ["mix"],
+    "transposed": ["0"],
+    "attention": ["attention", "attention.out_proj"],
+    "transformer": ["layer.self_attn", "layer.self_attn.out_proj"],
+    "lstm": ["recurrent"],
+    "gru": ["recurrent"],
+    "rnn": ["recurrent"],
+    "bag max": ["table"],
+}
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_rules_are_used_where_there_are_rules(name):
+    module, X = ZOO[name]
+    source = TangentKernels(copy.deepcopy(module))
+    source.check(X)
+    assert source.generic_layers == GENERIC.get(name, [])
 
 
 @pytest.mark.parametrize("name", ["mlp", "conv2d", "used twice", "tokens", "embedding", "lstm"])

@@ -114,6 +114,15 @@ class TangentKernels:
                 "autograd's own gradients, not even the generic way."
             )
 
+    @property
+    def generic_layers(self):
+        """Names of the layers of which some parameter goes the generic way; after `check`."""
+        return [
+            name
+            for name, parts in zip(self.layer_names, self._plan, strict=True)
+            if any(part.module is None for part in parts)
+        ]
+
     def prepare(self, X):
         """Do what is done once per sample; the result stands for X in the other methods."""
         if isinstance(X, Batch | DeferredBatch):
