@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import sklearn
 import torch
 from _common import keep
 from torch import nn
@@ -85,9 +86,17 @@ class Encoder(nn.Module):
         return self.leave(self.layers(self.enter(x)).mean(1))
 
 
-NETWORKS = {"mlp": mlp, "cnn": cnn, "all-conv": all_conv, "resnet": resnet, "encoder": Encoder}
+NETWORKS = {
+    "mlp": mlp,
+    "small-mlp": lambda: mlp(256, 2),
+    "cnn": cnn,
+    "all-conv": all_conv,
+    "resnet": resnet,
+    "encoder": Encoder,
+}
 SHAPES = {
     "mlp": (784,),
+    "small-mlp": (784,),
     "cnn": (1, 28, 28),
     "all-conv": (1, 28, 28),
     "resnet": (1, 28, 28),
@@ -156,14 +165,15 @@ def race(names, module, X, rounds):
     return best
 
 
-def peak(way, kind, n):
+def peak(way, kind, n, working_memory=1024):
     """MiB above what the process held before, measured in a fresh process."""
-    command = [sys.executable, __file__, "--memory-of", way, kind, str(n)]
+    command = [sys.executable, __file__, "--memory-of", way, kind, str(n), str(working_memory)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(run.stdout)
 
 
-def measure_memory(way, kind, n):
+def measure_memory(way, kind, n, working_memory):
+    sklearn.set_config(working_memory=float(working_memory))
     module, X = problem(kind, int(n))
     WAYS[way](module, X[:2])  # libraries load on first use
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
@@ -201,7 +211,7 @@ def growth():
 
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--memory-of", nargs=3, help=argparse.SUPPRESS)
+    options.add_argument("--memory-of", nargs=4, help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.memory_of:
         measure_memory(*arguments.memory_of)
@@ -225,6 +235,11 @@ def main():
         ratio = memory[kind]["ours"] / memory[kind]["per_sample"]
         results[f"{name}, memory of ours / per-sample"] = ratio
     print(f"peak memory in MiB: {memory}")
+    n = 20_000
+    result = 3 * n**2 * 4 / 2**20
+    for working_memory in (1024, 64):
+        name = f"three-layer mlp n={n}, working_memory={working_memory}, memory / result"
+        results[name] = peak("ours", "small-mlp", n, working_memory) / result
     print("growth:")
     keep(
         "tangent_kernels",

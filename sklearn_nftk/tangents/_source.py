@@ -18,8 +18,9 @@ from ._generic import generic_factor
 from ._layers import group_layers
 from ._rules import rule_for
 
-# Wide enough for the matrix products to run at full speed, small enough to stay near the cache.
-_TILE_ROWS = 1024
+# Wide enough for the matrix products to run at full speed, small enough that the tiles on the
+# diagonal, of which half is not needed, are few.
+_TILE_ROWS = 512
 # What one forward and backward pass may hold on the CPU: more is no faster there.
 _PASS_BYTES = 2**27
 _CHECKED_SAMPLES = 3
