@@ -37,67 +37,6 @@ def test_mlp_equals_the_reference_on_its_own_parameters(rng):
         assert_allclose(actual, expected, rtol=1e-10, atol=1e-12)
 
 
-class Twice(nn.Module):
-    """One Linear used twice, another with its weight used outside of its forward."""
-
-    def __init__(self):
-        super().__init__()
-        self.enter = nn.Linear(5, 4)
-        self.twice = nn.Linear(4, 4)
-        self.outside = nn.Linear(4, 2)
-
-    def forward(self, x):
-        h = torch.relu_(self.enter(x))
-        h = torch.tanh(self.twice(torch.tanh(self.twice(h))))
-        return self.outside(h) + nn.functional.linear(h, self.outside.weight).square()
-
-
-class Tied(nn.Module):
-    """Two Linears that share one weight."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Linear(5, 5)
-        self.second = nn.Linear(5, 5)
-        self.second.weight = self.first.weight
-
-    def forward(self, x):
-        return self.second(torch.sigmoid(self.first(x)))
-
-
-class Tokens(nn.Module):
-    """A Linear on (n, T, d)."""
-
-    def __init__(self):
-        super().__init__()
-        self.mix = nn.Linear(2, 3)
-        self.out = nn.Linear(15, 2)
-
-    def forward(self, x):
-        tokens = x.unsqueeze(-1) * torch.tensor([1.0, 2.0], dtype=x.dtype)
-        return self.out(torch.tanh(self.mix(tokens)).flatten(1))
-
-
-@pytest.mark.parametrize(
-    ("factory", "groups"),
-    [
-        (Twice, [["enter.weight", "enter.bias"], ["twice.weight", "twice.bias"],
-                 ["outside.weight", "outside.bias"]]),
-        (Tied, [["first.weight", "first.bias"], ["second.bias"]]),
-        (Tokens, [["mix.weight", "mix.bias"], ["out.weight", "out.bias"]]),
-        (lambda: nn.Sequential(nn.Linear(5, 4), nn.LayerNorm(4), nn.ReLU(True), nn.Linear(4, 3)),
-         [["0.weight", "0.bias"], ["1.weight", "1.bias"], ["3.weight", "3.bias"]]),
-    ],
-    ids=["used twice", "tied", "tokens", "in-place and normalised"],
-)  # fmt: skip
-def test_uses_beyond_a_chain_of_linears_are_exact(factory, groups, rng):
-    torch.manual_seed(1)
-    module = factory().double()
-    X = rng.standard_normal((6, 5))
-    actual = np.moveaxis(layer_kernels(module, X), -1, 0)
-    assert_allclose(actual, reference.layer_kernels(module, X, X, groups), rtol=1e-9, atol=1e-12)
-
-
 def test_frozen_parameters_do_not_count(network, rng):
     X = rng.standard_normal((5, 5))
     network[0].weight.requires_grad_(False)
