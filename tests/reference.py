@@ -1,7 +1,6 @@
 """Slow, obvious versions of what the package computes; they share no code with it."""
 
 import copy
-import itertools
 
 import numpy as np
 import torch
@@ -47,18 +46,14 @@ def alignment_terms(kernels, y, s):
 
 
 def best_on_simplex(M, a, step):
-    """Largest centred alignment ``a'w / sqrt(w'Mw)`` over a grid of the simplex."""
-    n_layers = len(a)
-    count = round(1 / step)
-    best, winner = -np.inf, None
-    for parts in itertools.product(range(count + 1), repeat=n_layers - 1):
-        if sum(parts) > count:
-            continue
-        w = np.array([*parts, count - sum(parts)]) / count
-        value = a @ w / np.sqrt(w @ M @ w)
-        if value > best:
-            best, winner = value, w
-    return winner
+    """Largest centred alignment ``a'w / sqrt(w'Mw)`` over a grid of the simplex, L = 2 or 3."""
+    ticks = np.linspace(0, 1, round(1 / step) + 1)
+    free = np.stack(np.meshgrid(*[ticks] * (len(a) - 1), indexing="ij"), axis=-1)
+    free = free.reshape(-1, len(a) - 1)
+    free = free[free.sum(axis=1) <= 1 + 1e-12]
+    grid = np.column_stack([free, 1 - free.sum(axis=1)])
+    values = grid @ a / np.sqrt(np.sum((grid @ M) * grid, axis=1))
+    return grid[values.argmax()]
 
 
 def ridge(K, y, s, C):

@@ -70,12 +70,12 @@ def test_accumulator_leaves_the_tile_alone(rng):
     assert_allclose(stack, before, rtol=0)
 
 
-@pytest.mark.parametrize(("n_layers", "step"), [(2, 0.0005), (3, 0.005)])
+@pytest.mark.parametrize(("n_layers", "step"), [(2, 1e-4), (3, 5e-4)])
 @pytest.mark.parametrize("seed", range(4))
 def test_alignment_equals_a_search_over_the_simplex(n_layers, step, seed):
     stack, Y, s = random_problem(np.random.default_rng(seed), n_layers)
     found = reference.best_on_simplex(*reference.alignment_terms(stack, Y[:, 0], s), step)
-    assert_allclose(weights_of(stack, Y, s)[0], found, atol=step + 1e-3)
+    assert_allclose(weights_of(stack, Y, s)[0], found, atol=1e-3)
 
 
 @settings(max_examples=40, deadline=None)
@@ -99,8 +99,8 @@ def test_alignment_per_class_false_sums_the_targets(rng):
     rows = weights_of(stack, Y, s, per_class=False)
     assert_allclose(rows, rows[:1].repeat(3, axis=0), rtol=0)
     terms = [reference.alignment_terms(stack, y, s) for y in Y.T]
-    found = reference.best_on_simplex(terms[0][0], sum(a for _, a in terms), 0.0005)
-    assert_allclose(rows[0], found, atol=2e-3)
+    found = reference.best_on_simplex(terms[0][0], sum(a for _, a in terms), 1e-4)
+    assert_allclose(rows[0], found, atol=1e-3)
 
 
 def test_alignment_does_not_depend_on_the_order_of_the_layers(rng):
