@@ -205,6 +205,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
         MemoryError
             If the kernels would not fit into memory.
         """
+        self._check_parameters()
         X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
         self._draw_network(X, n_outputs=len(self.classes_))
         source = self._kernel_source(X, fitted=False)

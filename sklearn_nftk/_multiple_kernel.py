@@ -46,7 +46,6 @@ class BaseMultipleKernelMachine(BaseEstimator):
         sample_weight : ndarray of shape (n,)
             The part of s that means repeated rows.
         """
-        self._check_parameters()
         n = stack.shape[1]
         require_memory(2 * 8 * n * n, f"Solving for a combined kernel of {n} rows")
         if self.normalize == "cosine":
@@ -73,7 +72,7 @@ class BaseMultipleKernelMachine(BaseEstimator):
         return self
 
     def _check_parameters(self):
-        """Refuse combinations that have no meaning; each parameter alone is validated in fit."""
+        """Refuse combinations without a meaning, before any kernel is computed."""
         weights = self.kernel_weights
         if isinstance(weights, str) and weights == "sum" and self.normalize == "cosine":
             raise ValueError(

@@ -128,10 +128,9 @@ class TangentKernels:
         """Do what is done once per sample; the result stands for X in the other methods."""
         if isinstance(X, Batch | DeferredBatch):
             return X
-        rows = self._capture_rows()
         if len(X) * self._sample_bytes > free_memory(self.device):
-            return DeferredBatch(self._batch, X, rows)
-        return Batch.concatenate([self._batch(X[part]) for part in _slices(len(X), rows)])
+            return DeferredBatch(self._batch, X, self._capture_rows())
+        return self._batch(X)
 
     def block(self, X, Y=None):
         """Layer kernels between two batches.
