@@ -12,7 +12,7 @@ import torch
 from sklearn.utils import check_array
 
 from .networks import build_network
-from .tangents import HEADS, TangentKernels, group_layers
+from .tangents import TangentKernels, group_layers
 from .utils._device import resolve_device, resolve_dtype
 
 __all__ = ["KernelSource", "layer_kernel_diag", "layer_kernels", "layer_names"]
@@ -47,17 +47,12 @@ def tangent_source(
     n_jobs=None,
     verbose=0,
 ):
-    """Kernel source of a private module, checked against autograd on a few rows of X.
-
-    `outputs` is "mean", "sum", or a function (n, O) -> (n, H) of the network's outputs.
-    """
-    if isinstance(outputs, str) and outputs not in HEADS:
-        raise ValueError(f"outputs must be one of {[*HEADS, 'per_class']}, got {outputs!r}.")
+    """Kernel source of a private module, checked against autograd on a few rows of X."""
     device = resolve_device(device)
     source = TangentKernels(
         module,
         layers=layers,
-        heads=HEADS[outputs] if isinstance(outputs, str) else outputs,
+        outputs=outputs,
         device=device,
         dtype=resolve_dtype(dtype, X.dtype),
         n_jobs=n_jobs,
@@ -86,10 +81,9 @@ def _arrays(X, Y):
     return X, Y
 
 
-def class_heads(module, X, device="auto", dtype="auto"):
-    """One head for each output of the network alone."""
-    source = tangent_source(module, X, device=device, dtype=dtype)
-    return [lambda f, o=o: f[:, o : o + 1] for o in range(source.n_outputs)]
+def _check_outputs(outputs, accepted):
+    if outputs not in accepted:
+        raise ValueError(f"outputs must be one of {accepted}, got {outputs!r}.")
 
 
 def layer_kernels(
@@ -159,27 +153,19 @@ def layer_kernels(
     >>> layer_kernels(MLP(hidden_layer_sizes=(16, 16)), X).shape
     (3, 3, 3)
     """
+    _check_outputs(outputs, ["mean", "sum", "per_class"])
     X, Y = _arrays(X, Y)
-    module = build_network(network, X.shape[1], 1, _DEFAULT_SEED)
-
-    def planes(outputs):
-        source = tangent_source(
-            module,
-            X,
-            layers=layers,
-            outputs=outputs,
-            device=device,
-            dtype=dtype,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        return source.block(X, Y)
-
-    if outputs == "per_class":
-        stack = np.array([planes(head) for head in class_heads(module, X, device, dtype)])
-    else:
-        stack = planes(outputs)
-    return np.moveaxis(stack, -3, -1)
+    source = tangent_source(
+        build_network(network, X.shape[1], 1, _DEFAULT_SEED),
+        X,
+        layers=layers,
+        outputs=outputs,
+        device=device,
+        dtype=dtype,
+        n_jobs=n_jobs,
+        verbose=verbose,
+    )
+    return np.moveaxis(source.block(X, Y), -3, -1)
 
 
 def layer_kernel_diag(network, X, *, layers="module", outputs="mean", device="auto", dtype="auto"):
@@ -189,11 +175,11 @@ def layer_kernel_diag(network, X, *, layers="module", outputs="mean", device="au
     ----------
     network, X, layers, device, dtype
         As in `layer_kernels`.
-    outputs : {"mean", "sum"}, default="mean"
+    outputs : {"mean", "sum", "per_class"}, default="mean"
 
     Returns
     -------
-    ndarray of shape (n, L)
+    ndarray of shape (n, L), or (O, n, L) for ``outputs="per_class"``
 
     Examples
     --------
@@ -203,10 +189,11 @@ def layer_kernel_diag(network, X, *, layers="module", outputs="mean", device="au
     >>> layer_kernel_diag(MLP(hidden_layer_sizes=(16,)), np.eye(4)).shape
     (4, 2)
     """
+    _check_outputs(outputs, ["mean", "sum", "per_class"])
     X, _ = _arrays(X, None)
     module = build_network(network, X.shape[1], 1, _DEFAULT_SEED)
     source = tangent_source(module, X, layers=layers, outputs=outputs, device=device, dtype=dtype)
-    return source.diag(X).T
+    return np.moveaxis(source.diag(X), -2, -1)
 
 
 def layer_names(network, *, layers="module"):

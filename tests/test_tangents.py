@@ -76,7 +76,7 @@ def test_rules_are_used_where_there_are_rules(name):
     assert source.generic_layers == GENERIC.get(name, [])
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv2d", "used twice", "tokens", "embedding", "lstm"])
+@pytest.mark.parametrize("name", ZOO)
 def test_outputs_can_be_summed_or_taken_alone(name):
     module, X = ZOO[name]
     groups = groups_by_module(module).values()
@@ -92,6 +92,13 @@ def test_outputs_can_be_summed_or_taken_alone(name):
             for o in range(len(heads)):
                 expected = sum(part[o] @ part[o].T for part in parts)
                 assert_allclose(heads[o][..., layer], expected, rtol=1e-8, atol=1e-10)
+        diagonal = layer_kernel_diag(module, X, outputs=outputs)
+        assert_allclose(diagonal, np.einsum("...iil->...il", actual), rtol=1e-8, atol=1e-10)
+
+
+def test_factors_say_what_they_take():
+    with pytest.raises(ValueError, match=r"\(n_samples, n_heads, ...\), got shape \(3, 8\)"):
+        DenseFactor(torch.zeros(3, 8))
 
 
 @settings(max_examples=30, deadline=None)
@@ -167,7 +174,7 @@ def test_users_register_rules_of_their_own():
     @register_rule(Shift)
     def shift(module, parameters, uses):
         calls.append(parameters)
-        return DenseFactor(sum(use.gradients for use in uses).flatten(1))
+        return DenseFactor(sum(use.gradients for use in uses))
 
     try:
         torch.manual_seed(0)
@@ -186,7 +193,7 @@ def test_wrong_rules_are_caught_and_replaced():
 
     @register_rule(Odd)
     def odd(module, parameters, uses):
-        return DenseFactor(uses[0].gradients.flatten(1))  # forgets the input
+        return DenseFactor(uses[0].gradients)  # forgets the input
 
     try:
         torch.manual_seed(0)

@@ -34,8 +34,9 @@ class Batch:
         return sum(part.n_bytes for parts in self.factors for part in parts)
 
     def diagonals(self):
-        """Squared gradient norms, a tensor of shape (L, n)."""
-        return torch.stack([sum(part.diagonal() for part in parts) for parts in self.factors])
+        """Squared gradient norms of each head, a tensor of shape (H, L, n)."""
+        layers = [sum(part.diagonal() for part in parts) for parts in self.factors]
+        return torch.stack(layers).permute(2, 0, 1)
 
 
 class DeferredBatch:
@@ -62,6 +63,6 @@ class DeferredBatch:
         return self.compute(self.X[rows])
 
     def diagonals(self):
-        """Squared gradient norms, a tensor of shape (L, n)."""
+        """Squared gradient norms of each head, a tensor of shape (H, L, n)."""
         starts = range(0, len(self), self.step)
-        return torch.cat([self[start : start + self.step].diagonals() for start in starts], dim=1)
+        return torch.cat([self[start : start + self.step].diagonals() for start in starts], dim=2)

@@ -4,11 +4,14 @@ from typing import NamedTuple
 
 import torch
 
-# name -> the scalar heads whose gradients make the kernel, (n, O) -> (n, H), each to be divided
-# by sqrt(H) where the kernel is a mean; "per_class" keeps the Grams of its heads apart
+# name -> the scalar heads whose gradients make the kernels, (n, O) -> (n, H), and whether each
+# head has a kernel of its own instead of a share in one
 HEADS = {
-    "mean": lambda f: f / f.shape[1] ** 0.5,
-    "sum": lambda f: f.sum(dim=1, keepdim=True),
+    "mean": (lambda f: f / f.shape[1] ** 0.5, False),
+    "sum": (lambda f: f.sum(dim=1, keepdim=True), False),
+    "per_class": (lambda f: f, True),
+    # what two classes compare: per_class where one decision takes the place of two
+    "difference": (lambda f: (f[:, 1:] - f[:, :1]) / 2**0.5, True),
 }
 
 

@@ -1,8 +1,9 @@
 """Factored per-sample gradients, and Grams of them by matrix products.
 
 A factor stands for the gradients of H heads (outputs, or one combination of them) at n samples
-with respect to some parameters: ``gram(A, B)_ij = sum_h <g_h(x_i), g_h(z_j)>``. Where a mean over
-outputs is meant, the heads are outputs divided by ``sqrt(H)``.
+with respect to some parameters: ``gram(A, B)_ij = sum_h <g_h(x_i), g_h(z_j)>``, or one Gram for
+each head (``gram_per_head``). Where a mean over outputs is meant, the heads are outputs divided by
+``sqrt(H)``.
 """
 
 import torch
@@ -42,11 +43,15 @@ class Factor:
         return sum(getattr(self, name).nbytes for name in self.fields)
 
     def gram(self, other, out):
-        """Write the Gram with `other` into `out` of shape (n, m)."""
+        """Write the Gram with `other`, summed over the heads, into `out` of shape (n, m)."""
         raise TypeError(f"{type(self).__name__} does not define gram")
 
+    def gram_per_head(self, other, out):
+        """Write the Gram of each head with `other` into `out` of shape (H, n, m)."""
+        raise TypeError(f"{type(self).__name__} does not define gram_per_head")
+
     def diagonal(self):
-        """Squared norms of the gradients, shape (n,)."""
+        """Squared norms of the gradients of each head, shape (n, H)."""
         raise TypeError(f"{type(self).__name__} does not define diagonal")
 
 
@@ -60,7 +65,7 @@ class OuterFactor(Factor):
     ----------
     inputs : torch.Tensor of shape (n, d)
         Inputs of the map, times the factor of its weight; d = 0 if the weight is frozen.
-    gradients : torch.Tensor of shape (n, H * h)
+    gradients : torch.Tensor of shape (n, H, h)
         Gradients of the heads at the map's own output.
     bias : float
         Squared factor of the bias in the map, 0 if there is none or it is frozen.
@@ -74,8 +79,16 @@ class OuterFactor(Factor):
         self.bias = bias
 
     def gram(self, other, out):
-        """Write the Gram with `other` into `out` of shape (n, m)."""
-        torch.mm(self.gradients, other.gradients.T, out=out)
+        """Write the Gram with `other`, summed over the heads, into `out` of shape (n, m)."""
+        torch.mm(self.gradients.flatten(1), other.gradients.flatten(1).T, out=out)
+        return self._times_inputs(other, out)
+
+    def gram_per_head(self, other, out):
+        """Write the Gram of each head with `other` into `out` of shape (H, n, m)."""
+        _products_per_head(self.gradients, other.gradients, out)
+        return self._times_inputs(other, out)
+
+    def _times_inputs(self, other, out):
         if not self.inputs.shape[1]:
             return out.mul_(self.bias)
         activations = torch.mm(self.inputs, other.inputs.T)
@@ -84,8 +97,9 @@ class OuterFactor(Factor):
         return out.mul_(activations)
 
     def diagonal(self):
-        """Squared norms of the gradients, shape (n,)."""
-        return self.gradients.square().sum(1) * (self.inputs.square().sum(1) + self.bias)
+        """Squared norms of the gradients of each head, shape (n, H)."""
+        inputs = self.inputs.square().sum(1, keepdim=True) + self.bias
+        return self.gradients.square().sum(2) * inputs
 
 
 class DenseFactor(Factor):
@@ -93,22 +107,31 @@ class DenseFactor(Factor):
 
     Parameters
     ----------
-    jacobian : torch.Tensor of shape (n, H * P)
-        Gradients of the H heads for P parameters.
+    jacobian : torch.Tensor of shape (n, H, ...)
+        Gradients of the H heads for parameters of any shape.
     """
 
     fields = ("jacobian",)
 
     def __init__(self, jacobian):
-        self.jacobian = jacobian
+        if jacobian.ndim < 3:
+            raise ValueError(
+                "DenseFactor takes gradients of shape (n_samples, n_heads, ...), got shape "
+                f"{tuple(jacobian.shape)}."
+            )
+        self.jacobian = jacobian.flatten(2)
 
     def gram(self, other, out):
-        """Write the Gram with `other` into `out` of shape (n, m)."""
-        return torch.mm(self.jacobian, other.jacobian.T, out=out)
+        """Write the Gram with `other`, summed over the heads, into `out` of shape (n, m)."""
+        return torch.mm(self.jacobian.flatten(1), other.jacobian.flatten(1).T, out=out)
+
+    def gram_per_head(self, other, out):
+        """Write the Gram of each head with `other` into `out` of shape (H, n, m)."""
+        return _products_per_head(self.jacobian, other.jacobian, out)
 
     def diagonal(self):
-        """Squared norms of the gradients, shape (n,)."""
-        return self.jacobian.square().sum(1)
+        """Squared norms of the gradients of each head, shape (n, H)."""
+        return self.jacobian.square().sum(2)
 
 
 class PositionFactor(Factor):
@@ -122,7 +145,7 @@ class PositionFactor(Factor):
     inputs : torch.Tensor of shape (n, T, d), or of integers, shape (n, T)
         Inputs at each position, times the factor of the weight. Integers are rows of a table:
         the similarity S of two positions is then whether they look up the same row.
-    gradients : torch.Tensor of shape (n, T, H * h)
+    gradients : torch.Tensor of shape (n, T, H, h)
     bias : float
         Squared factor of the bias, added to every S.
     """
@@ -135,20 +158,27 @@ class PositionFactor(Factor):
         self.bias = bias
 
     def gram(self, other, out):
-        """Write the Gram with `other` into `out` of shape (n, m)."""
+        """Write the Gram with `other`, summed over the heads, into `out` of shape (n, m)."""
+        mine, others = self.gradients.flatten(2), other.gradients.flatten(2)
         # Rows in slices, so that the n T x m T products stay the size of a few tiles.
-        positions = self.gradients.shape[1] * other.gradients.shape[1]
+        positions = mine.shape[1] * others.shape[1]
         step = max(1, 4 * len(self) // positions)
         for start in range(0, len(self), step):
             rows = slice(start, start + step)
-            out[rows] = self._pairs(self[rows], other)
+            pairs = (len(mine[rows]), mine.shape[1], len(others), others.shape[1])
+            products = mine[rows].flatten(0, 1) @ others.flatten(0, 1).T
+            products *= self._similarity(
+                self.inputs[rows].flatten(0, 1), other.inputs.flatten(0, 1)
+            )
+            out[rows] = products.view(pairs).sum(dim=(1, 3))
         return out
 
-    def _pairs(self, rows, other):
-        shape = (len(rows), rows.gradients.shape[1], len(other), other.gradients.shape[1])
-        products = rows.gradients.flatten(0, 1) @ other.gradients.flatten(0, 1).T
-        products *= self._similarity(rows.inputs.flatten(0, 1), other.inputs.flatten(0, 1))
-        return products.view(shape).sum(dim=(1, 3))
+    def gram_per_head(self, other, out):
+        """Write the Gram of each head with `other` into `out` of shape (H, n, m)."""
+        for head, plane in enumerate(out):
+            mine = self._with(gradients=self.gradients[:, :, head : head + 1])
+            mine.gram(other._with(gradients=other.gradients[:, :, head : head + 1]), plane)
+        return out
 
     def _similarity(self, inputs, others):
         if inputs.ndim == 1:
@@ -156,9 +186,17 @@ class PositionFactor(Factor):
         return inputs @ others.T + self.bias
 
     def diagonal(self):
-        """Squared norms of the gradients, shape (n,)."""
+        """Squared norms of the gradients of each head, shape (n, H)."""
         if self.inputs.ndim == 2:
             similarity = self.inputs[:, :, None] == self.inputs[:, None, :]
         else:
             similarity = self.inputs @ self.inputs.mT + self.bias
-        return (similarity * (self.gradients @ self.gradients.mT)).sum(dim=(1, 2))
+        gradients = self.gradients.transpose(1, 2)  # (n, H, T, h)
+        return (similarity[:, None] * (gradients @ gradients.mT)).sum(dim=(2, 3))
+
+
+def _products_per_head(mine, others, out):
+    """``out_h = mine_h others_h^T`` for (n, H, k) and (m, H, k)."""
+    for head, plane in enumerate(out):
+        torch.mm(mine[:, head], others[:, head].T, out=plane)
+    return out

@@ -10,14 +10,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ._factors import DenseFactor
 
 
-def generic_factor(network, x, names, heads, *, vectorise=True):
-    """Factor of the gradients for some parameters.
+def generic_factors(network, x, groups, heads, *, vectorise=True):
+    """Factors of the gradients for groups of parameters, made by the same passes.
 
     Parameters
     ----------
     network : torch.nn.Module
     x : torch.Tensor of shape (n, ...)
-    names : sequence of str
+    groups : list of sequences of str
         Parameters as in ``named_parameters()``.
     heads : callable
         (n, O) -> (n, H).
@@ -26,20 +26,23 @@ def generic_factor(network, x, names, heads, *, vectorise=True):
 
     Returns
     -------
-    DenseFactor
+    list of DenseFactor
     """
-    jacobian = None
+    if not groups:
+        return []
+    names = [name for group in groups for name in group]
+    jacobians = None
     if vectorise:
         # Some modules refuse vectorisation: fused recurrent kernels, data-dependent branches.
         with suppress(RuntimeError, NotImplementedError):
-            jacobian = vectorised_jacobian(network, x, names, heads)
-    if jacobian is None:
-        jacobian = looped_jacobian(network, x, names, heads)
-    return DenseFactor(jacobian.flatten(1))
+            jacobians = vectorised_jacobians(network, x, names, heads)
+    if jacobians is None:
+        jacobians = looped_jacobians(network, x, names, heads)
+    return [DenseFactor(torch.cat([jacobians[name] for name in group], dim=2)) for group in groups]
 
 
-def vectorised_jacobian(network, x, names, heads):
-    """Gradients of shape (n, H, P), all samples and heads at once."""
+def vectorised_jacobians(network, x, names, heads):
+    """Gradients of shape (n, H, P) for each name, all samples and heads at once."""
     tensors = (*network.named_parameters(), *network.named_buffers())
     fixed = {name: tensor.detach() for name, tensor in tensors}
     moving = {name: fixed.pop(name) for name in names}
@@ -52,23 +55,24 @@ def vectorised_jacobian(network, x, names, heads):
     with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
         jacobians = vmap(jacrev(outputs), in_dims=(None, 0))(moving, x)
-    return torch.cat([jacobians[name].flatten(2) for name in names], dim=2)
+    return {name: jacobian.flatten(2) for name, jacobian in jacobians.items()}
 
 
-def looped_jacobian(network, x, names, heads):
-    """Gradients of shape (n, H, P): one backward pass of autograd per sample and head."""
+def looped_jacobians(network, x, names, heads):
+    """Gradients of shape (n, H, P) for each name: one backward pass per sample and head."""
     by_name = dict(network.named_parameters())
     parameters = [by_name[name] for name in names]
-    rows = []
+    found: dict[str, list] = {name: [] for name in names}
     for sample in x:
         with torch.enable_grad():
             outputs = heads(network(sample[None].clone()))[0]
-        rows.append(torch.stack([_flat_gradient(output, parameters) for output in outputs]))
-    return torch.stack(rows)
+        rows = [_gradients(output, parameters) for output in outputs]
+        for name, of_heads in zip(names, zip(*rows, strict=True), strict=True):
+            found[name].append(torch.stack(of_heads).flatten(1))
+    return {name: torch.stack(rows) for name, rows in found.items()}
 
 
-def _flat_gradient(output, parameters):
+def _gradients(output, parameters):
     if not output.requires_grad:
-        return torch.cat([torch.zeros_like(p).flatten() for p in parameters])
-    gradients = torch.autograd.grad(output, parameters, retain_graph=True, materialize_grads=True)
-    return torch.cat([gradient.flatten() for gradient in gradients])
+        return [torch.zeros_like(p) for p in parameters]
+    return torch.autograd.grad(output, parameters, retain_graph=True, materialize_grads=True)

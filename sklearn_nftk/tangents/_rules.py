@@ -38,7 +38,7 @@ def register_rule(*module_types):
     >>> @register_rule(Shift)
     ... def shift_rule(module, parameters, uses):
     ...     gradients = sum(use.gradients for use in uses)  # (n, H, 4)
-    ...     return DenseFactor(gradients.flatten(1))
+    ...     return DenseFactor(gradients)
     """
 
     def register(rule):
@@ -74,14 +74,14 @@ def _affine(parameters, uses, weight_scale, bias_scale):
         inputs, gradients = uses[0]
         # An empty input stands for a frozen weight: the kernel is then the bias part alone.
         inputs = inputs * weight_scale if "weight" in parameters else inputs[:, :0]
-        return OuterFactor(inputs, gradients.flatten(1), bias)
+        return OuterFactor(inputs, gradients, bias)
     # (n, T, d) and (n, H, T, h): positions of every use side by side.
     inputs = torch.cat([u.inputs.flatten(1, -2) if u.inputs.ndim > 2 else u.inputs[:, None]
                         for u in uses], dim=1)  # fmt: skip
     gradients = torch.cat([u.gradients.flatten(2, -2) if u.gradients.ndim > 3
                            else u.gradients[:, :, None] for u in uses], dim=2)  # fmt: skip
     if "weight" not in parameters:
-        return DenseFactor(gradients.sum(2).flatten(1) * bias_scale)
+        return DenseFactor(gradients.sum(2) * bias_scale)
     return _positions(inputs * weight_scale, gradients, bias)
 
 
@@ -90,11 +90,11 @@ def _positions(inputs, gradients, bias):
     n_heads, n_positions, h = gradients.shape[1:]
     d = inputs.shape[2]
     if n_positions**2 * (d + n_heads * h) < n_heads * h * (d + 1):
-        return PositionFactor(inputs, gradients.transpose(1, 2).flatten(2), bias)
+        return PositionFactor(inputs, gradients.transpose(1, 2).contiguous(), bias)
     products = gradients.mT @ inputs[:, None]  # (n, H, h, d)
     if bias:
         products = torch.cat([products, gradients.sum(2)[..., None] * bias**0.5], dim=3)
-    return DenseFactor(products.flatten(1))
+    return DenseFactor(products.flatten(2))
 
 
 @register_rule(nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -108,7 +108,7 @@ def convolution(module, parameters, uses):
         parts.append(sum(_convolution_weight(module, *use) for use in uses))
     if "bias" in parameters:
         parts.append(sum(use.gradients.flatten(3).sum(3) for use in uses))
-    return DenseFactor(torch.cat([part.flatten(1) for part in parts], dim=1))
+    return DenseFactor(torch.cat([part.flatten(2) for part in parts], dim=2))
 
 
 def _convolution_weight(module, inputs, gradients):
@@ -207,7 +207,7 @@ def _scale_and_shift(parameters, uses, normalise, collect):
         parts.append(sum(collect(use.gradients * normalise(use.inputs)[:, None]) for use in uses))
     if "bias" in parameters:
         parts.append(sum(collect(use.gradients) for use in uses))
-    return DenseFactor(torch.cat([part.flatten(1) for part in parts], dim=1))
+    return DenseFactor(torch.cat([part.flatten(2) for part in parts], dim=2))
 
 
 @register_rule(nn.PReLU)
@@ -215,8 +215,8 @@ def prelu(module, parameters, uses):
     """Slope of the negative part, one for each channel or one for all."""
     parts = [_sum_over_positions(use.gradients * use.inputs.clamp(max=0)[:, None]) for use in uses]
     if module.num_parameters == 1:
-        parts = [part.flatten(2).sum(2) for part in parts]
-    return DenseFactor(sum(parts).flatten(1))
+        parts = [part.flatten(2).sum(2, keepdim=True) for part in parts]
+    return DenseFactor(sum(parts))
 
 
 def _sum_over_positions(products):
@@ -235,7 +235,7 @@ def embedding(module, parameters, uses):
     if module.padding_idx is not None:
         # The padding row takes no part in training.
         gradients = gradients * (inputs != module.padding_idx)[:, None, :, None]
-    return PositionFactor(inputs, gradients.transpose(1, 2).flatten(2))
+    return PositionFactor(inputs, gradients.transpose(1, 2).contiguous())
 
 
 @register_rule(nn.EmbeddingBag)
@@ -254,4 +254,4 @@ def embedding_bag(module, parameters, uses):
         bags.append(use.inputs)
         gradients.append(use.gradients[:, :, None] * counted[:, None, :, None])
     joined = torch.cat(gradients, dim=2)
-    return PositionFactor(torch.cat(bags, dim=1), joined.transpose(1, 2).flatten(2))
+    return PositionFactor(torch.cat(bags, dim=1), joined.transpose(1, 2).contiguous())

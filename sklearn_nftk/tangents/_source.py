@@ -14,7 +14,7 @@ from ..utils._progress import progress
 from ._batches import Batch, DeferredBatch
 from ._capture import HEADS, capture
 from ._check import check_network, failing_layers
-from ._generic import generic_factor
+from ._generic import generic_factors
 from ._layers import group_layers
 from ._rules import rule_for
 
@@ -46,8 +46,8 @@ class TangentKernels:
         In evaluation mode; used, never modified.
     layers : {"module", "block"} or dict
         See `group_layers`.
-    heads : callable
-        (n, O) -> (n, H); the default is the mean over the outputs, ``f / sqrt(O)``.
+    outputs : {"mean", "sum", "per_class", "difference"}
+        What is kernelised of several outputs, one entry of `HEADS`.
     device : torch.device
     dtype : torch.dtype
     n_jobs : int or None
@@ -67,7 +67,7 @@ class TangentKernels:
         network,
         *,
         layers="module",
-        heads=HEADS["mean"],
+        outputs="mean",
         device="cpu",
         dtype=torch.float64,
         n_jobs=None,
@@ -75,7 +75,7 @@ class TangentKernels:
     ):
         self.device = torch.device(device)
         self.dtype = dtype
-        self.heads = heads
+        self.heads, self.apart = HEADS[outputs]
         self.n_jobs = n_jobs
         self.verbose = verbose
         self.network = network.to(device=self.device, dtype=dtype)
@@ -100,6 +100,7 @@ class TangentKernels:
         """
         x = self._tensor(X[:_CHECKED_SAMPLES])
         self.n_outputs = check_network(self.network, x)
+        self.n_heads = self.heads(x.new_empty((0, self.n_outputs), dtype=self.dtype)).shape[1]
         self._settle(x)
         failing = failing_layers(self, x)
         for vectorise in (True, False):
@@ -142,7 +143,7 @@ class TangentKernels:
 
         Returns
         -------
-        ndarray of shape (L, n, m)
+        ndarray of shape (L, n, m), or (H, L, n, m) for heads kept apart
             One contiguous plane for each layer.
 
         Raises
@@ -157,7 +158,7 @@ class TangentKernels:
         Y = X if symmetric else self.prepare(Y)
         for batch in (X,) if symmetric else (X, Y):
             self._require_finite(batch)
-        shape = (len(self.layers), len(X), len(Y))
+        shape = (self.n_heads if self.apart else 1, len(self.layers), len(X), len(Y))
         n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
         require_memory(n_bytes, f"A kernel stack of shape {shape}")
         out = torch.empty(shape, dtype=self.dtype)
@@ -165,7 +166,7 @@ class TangentKernels:
         while True:
             try:
                 self._fill(out, X, Y, symmetric, size)
-                return out.numpy()
+                return (out if self.apart else out[0]).numpy()
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise
@@ -173,10 +174,11 @@ class TangentKernels:
                 size = size // 2
 
     def diag(self, X):
-        """``Theta_l(x, x)`` of shape (L, n) in O(n) time and memory."""
+        """``Theta_l(x, x)``, shape (L, n) or (H, L, n), in O(n) time and memory."""
         X = self.prepare(X)
         self._require_finite(X)
-        return X.diagonals().cpu().numpy()
+        diagonals = X.diagonals().cpu().numpy()
+        return diagonals if self.apart else diagonals.sum(axis=0)
 
     # -- tiles ----------------------------------------------------------------------------------
 
@@ -203,21 +205,28 @@ class TangentKernels:
         """One tile of every layer; parts of a layer add up."""
         y = x if symmetric and rows == columns else Y[columns]
         for index, parts in enumerate(zip(x.factors, y.factors, strict=True)):
-            plane = out[index, rows, columns]
-            total = plane if self.device.type == "cpu" else self._empty(plane.shape)
+            planes = out[:, index, rows, columns]
+            total = planes if self.device.type == "cpu" else self._empty(planes.shape)
             with full_precision():
                 for position, (mine, other) in enumerate(zip(*parts, strict=True)):
                     if position == 0:
-                        mine.gram(other, out=total)
+                        self._gram(mine, other, total)
                     else:
-                        total += mine.gram(other, out=self._empty(plane.shape))
+                        total += self._gram(mine, other, self._empty(planes.shape))
             if symmetric and rows == columns:
                 # Matrix products are symmetric up to rounding only.
-                plane.copy_((total + total.T) / 2)
-            elif total is not plane:
-                plane.copy_(total)
+                planes.copy_((total + total.mT) / 2)
+            elif total is not planes:
+                planes.copy_(total)
             if symmetric and rows != columns:
-                out[index, columns, rows] = plane.T
+                out[:, index, columns, rows] = planes.mT
+
+    def _gram(self, mine, other, out):
+        if self.apart:
+            mine.gram_per_head(other, out)
+        else:
+            mine.gram(other, out[0])
+        return out
 
     def _empty(self, shape):
         return torch.empty(shape, dtype=self.dtype, device=self.device)
@@ -238,7 +247,7 @@ class TangentKernels:
         uses = capture(self.network, x, self._modules, self.heads)
         for index, parts in enumerate(self._plan):
             self._plan[index] = [
-                part if self._by_rule(part, uses, len(x)) else self._made_generic(part)
+                part if self._by_rule(part, uses, len(x)) else Part(None, self._full_names(part))
                 for part in parts
             ]
         kept = sum(t.nbytes for module in uses.values() for use in module for t in use)
@@ -255,18 +264,17 @@ class TangentKernels:
         """One forward pass and one backward pass per head."""
         with full_precision():
             uses = capture(self.network, x, self._modules, self.heads)
-            return Batch(
-                [
-                    [
-                        self._by_rule(part, uses, len(x))
-                        or generic_factor(
-                            self.network, x, part.names, self.heads, vectorise=part.vectorise
-                        )
-                        for part in parts
-                    ]
-                    for parts in self._plan
+            made = {
+                part: self._by_rule(part, uses, len(x)) for parts in self._plan for part in parts
+            }
+            for vectorise in (True, False):
+                rest = [
+                    p for p, factor in made.items() if factor is None and p.vectorise == vectorise
                 ]
-            )
+                names = [self._full_names(part) for part in rest]
+                factors = generic_factors(self.network, x, names, self.heads, vectorise=vectorise)
+                made.update(zip(rest, factors, strict=True))
+        return Batch([[made[part] for part in parts] for parts in self._plan])
 
     def _by_rule(self, part, uses, n):
         """Factor of a part by its module's rule; None where that does not apply."""
@@ -277,11 +285,9 @@ class TangentKernels:
         module = self._modules[part.module]
         return rule_for(module)(module, set(part.names), uses[part.module])
 
-    def _made_generic(self, part):
-        if part.module is None:
-            return part
+    def _full_names(self, part):
         prefix = f"{part.module}." if part.module else ""
-        return Part(None, tuple(prefix + name for name in part.names))
+        return tuple(prefix + name for name in part.names)
 
     def _capture_rows(self):
         memory = free_memory(self.device) // 2
@@ -291,7 +297,7 @@ class TangentKernels:
 
     def _require_finite(self, batch):
         # |Theta(x, z)|^2 <= Theta(x, x) Theta(z, z): finite diagonals are enough.
-        finite = batch.diagonals().isfinite().all(1).tolist()
+        finite = batch.diagonals().isfinite().all(2).all(0).tolist()
         for name, ok in zip(self.layer_names, finite, strict=True):
             if not ok:
                 raise ValueError(
