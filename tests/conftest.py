@@ -3,9 +3,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import make_classification
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 matplotlib.use("Agg")
+# Small problems: threads of matrix products would only get in each other's way.
+torch.set_num_threads(1)
+threadpool_limits(1)
 
 
 @pytest.fixture
