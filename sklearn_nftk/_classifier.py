@@ -3,19 +3,15 @@
 from numbers import Integral, Real
 from typing import ClassVar
 
-import numpy as np
 import torch
-from sklearn.base import ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import validate_data
 
 from ._multi_layer import BaseMultiLayerNTK
-from ._targets import class_weights, one_vs_rest_targets
-from .utils._sklearn import Interval, StrOptions, check_sample_weight, fit_context
+from ._targets import KernelClassifierMixin
+from .utils._sklearn import Interval, StrOptions, fit_context
 from .weights import NORMALIZATIONS
 
 
-class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
+class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     """Kernel classifier on a learned convex combination of one tangent kernel per layer.
 
     For each decision c (one for two classes, else one for each class against the rest) it learns
@@ -37,9 +33,10 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
     layers : {"module", "block"} or dict, default="module"
         "module": each module that owns parameters is a layer. "block": each top-level child is
         one. ``{layer name: [parameter-name patterns]}`` groups parameters by hand.
-    outputs : {"mean", "sum"}, default="mean"
-        How several outputs of a network make one kernel: the mean of the kernels of the outputs,
-        or the kernel of their sum.
+    outputs : {"mean", "sum", "per_class"}, default="mean"
+        What several outputs of a network are to the kernels: "mean" of their kernels, the kernel
+        of their "sum", or "per_class": the decision of a class uses the kernels of that class's
+        output alone (of the difference of both outputs, divided by ``sqrt(2)``, for two classes).
     normalize : {"variance", "trace", "cosine", "none"}, default="variance"
         Scale of each layer: its variance in feature space over the training set, its mean
         diagonal, each sample's own norm, or 1. The choice decides the learned weights.
@@ -84,8 +81,9 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
     network_ : torch.nn.Module
         The network as it was kernelised, on the CPU, in evaluation mode.
     layer_names_ : list of str
-    layer_scales_ : ndarray of shape (n_layers,)
-        What each layer's kernel is divided by; 1 for a kernel that is zero or constant.
+    layer_scales_ : ndarray of shape (n_layers,), or (n_decisions, n_layers)
+        What each layer's kernel is divided by; 1 for a kernel that is zero or constant. With
+        ``outputs="per_class"`` each decision has kernels, and so scales, of its own.
     kernel_weights_ : ndarray of shape (n_decisions, n_layers)
         Non-negative, each row sums to one.
     dual_coef_ : ndarray of shape (n_decisions, n_fit)
@@ -96,7 +94,9 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
         Training rows of positive weight.
     loo_scores_ : ndarray of shape (n_fit, n_decisions)
         Leave-one-out decision values, exact for fixed weights, scales and C (squared loss only).
-    layer_alignment_ : ndarray of shape (n_layers, n_layers)
+    temperature_ : float
+        Divides the decision values in `predict_proba` (squared loss only).
+    layer_alignment_ : ndarray of shape (n_layers, n_layers), or (n_decisions, n_layers, n_layers)
         Centred alignment (cosine) between the kernels of the layers.
     target_alignment_ : ndarray of shape (n_decisions, n_layers)
         Centred alignment of each kernel with the targets.
@@ -126,7 +126,7 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
 
     _parameter_constraints: ClassVar[dict] = {
         "network": "no_validation",  # recognised, or refused by name, in networks/
-        "outputs": [StrOptions({"mean", "sum"})],
+        "outputs": [StrOptions({"mean", "sum", "per_class"})],
         "layers": [StrOptions({"module", "block"}), dict],
         "normalize": [StrOptions(set(NORMALIZATIONS))],
         "kernel_weights": [StrOptions({"alignment", "uniform", "sum"}), "array-like"],
@@ -205,62 +205,8 @@ class MultiLayerNTKClassifier(ClassifierMixin, BaseMultiLayerNTK):
         MemoryError
             If the kernels would not fit into memory.
         """
-        self._check_parameters()
         X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
-        self._draw_network(X, n_outputs=len(self.classes_))
-        source = self._kernel_source(X, fitted=False)
-        stack = source.block(X)
-        self._fit_stack(stack, source.layer_names, Y, s, sample_weight)
-        self.X_fit_ = X
+        self._check_parameters(len(X))
+        self._fit_layers(X, Y, s, sample_weight, n_outputs=len(self.classes_))
+        self._calibrate(Y, sample_weight)
         return self
-
-    def decision_function(self, X):
-        """Decision values.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-            For two classes, positive values speak for ``classes_[1]``.
-        """
-        scores = self._contributions(X).sum(axis=2) + self.intercept_
-        return scores.ravel() if len(self.classes_) == 2 else scores
-
-    def predict(self, X):
-        """Class of the largest decision value.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        scores = self.decision_function(X)
-        winners = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
-        return self.classes_[winners]
-
-    def _training_set(self, X, y, sample_weight):
-        """Validated rows of positive weight, targets, and both kinds of weights; sets classes_."""
-        X, y = validate_data(self, X, y, allow_nd=self._allow_nd())
-        check_classification_targets(y)
-        sample_weight = check_sample_weight(sample_weight, X)
-        kept = sample_weight > 0
-        classes = np.unique(y[kept])
-        s = np.zeros(len(y))
-        s[kept] = sample_weight[kept] * class_weights(
-            self.class_weight, classes, y[kept], sample_weight[kept]
-        )
-        kept = s > 0
-        self.classes_ = np.unique(y[kept])
-        if len(self.classes_) < 2:
-            raise ValueError(
-                "y must have at least two classes of positive weight; got "
-                f"{len(self.classes_)} class(es): {self.classes_.tolist()}."
-            )
-        Y = one_vs_rest_targets(y[kept], self.classes_)
-        return X[kept], Y, s[kept], sample_weight[kept]

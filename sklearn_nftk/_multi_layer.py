@@ -6,10 +6,12 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._multiple_kernel import BaseMultipleKernelMachine
+from ._base import BaseMultipleKernelMachine
+from ._grams import StoredGrams, StreamedGrams
 from .kernels import tangent_source
 from .networks import MLP, build_network
 from .utils._device import resolve_device
+from .utils._memory import fits
 from .weights import cosine_normalise
 
 
@@ -29,10 +31,22 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         """Whether samples may be images, sequences, ...: only a user's network can take them."""
         return not (self.network is None or isinstance(self.network, MLP))
 
-    def _draw_network(self, X, n_outputs):
-        """Set `network_`, a module of our own on the CPU."""
+    def _validated(self, X, y, **checks):
+        return validate_data(self, X, y, allow_nd=self._allow_nd(), **checks)
+
+    def _rows(self, X, kept):
+        return X[kept]
+
+    def _fit_layers(self, X, Y, s, sample_weight, n_outputs):
+        """Fit on validated rows; `n_outputs` is what a network drawn here would need."""
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         self.network_ = build_network(self.network, X.shape[1], n_outputs, int(seed))
+        source = self._kernel_source(X, fitted=False)
+        self._check_outputs(source, n_outputs)
+        grams = self._layer_grams(source, X, Y.shape[1])
+        self._fit_grams(grams, source.layer_names, Y, s, sample_weight)
+        self.X_fit_ = X
+        return self
 
     def _kernel_source(self, X, *, fitted):
         """Kernel source of `network_`, checked on the first rows of X.
@@ -45,7 +59,7 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
             copy.deepcopy(self.network_),
             X,
             layers=self.layers,
-            outputs=self.outputs,
+            outputs=self._heads(),
             device=resolve_device(self.device, fallback=fitted),
             dtype=dtype,
             n_jobs=self.n_jobs,
@@ -53,6 +67,28 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         )
         self.network_.to(dtype=source.dtype)
         return source
+
+    def _heads(self):
+        """What is kernelised of the outputs; one decision on two classes is their difference."""
+        two_classes = len(getattr(self, "classes_", ())) == 2
+        return "difference" if self.outputs == "per_class" and two_classes else self.outputs
+
+    def _check_outputs(self, source, n_outputs):
+        if self.outputs == "per_class" and source.n_outputs != n_outputs:
+            raise ValueError(
+                "outputs='per_class' needs a network with one output for each class or target: "
+                f"{n_outputs}, not {source.n_outputs}. Use outputs='mean' for other networks."
+            )
+
+    def _layer_grams(self, source, X, n_decisions):
+        """The kernels of the training set, in memory if they fit there beside the solver."""
+        n_families = n_decisions if self.outputs == "per_class" else 1
+        stack_bytes = n_families * len(source.layer_names) * len(X) ** 2 * source.dtype.itemsize
+        cosine = self.normalize == "cosine"
+        if not fits(stack_bytes + 2 * 8 * len(X) ** 2):
+            return StreamedGrams(source, X, cosine=cosine)
+        stack = source.block(X)
+        return StoredGrams.normalised(stack) if cosine else StoredGrams(stack)
 
     def _contributions(self, X):
         """Contribution of each layer to each decision, shape (n, n_decisions, L).

@@ -17,8 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklearn_nftk import MultiLayerNTKClassifier
+from sklearn_nftk.inspection import layer_contributions
 from sklearn_nftk.kernels import layer_kernels
 from sklearn_nftk.networks import MLP
+from sklearn_nftk.solvers import C_GRID
 
 from . import reference
 
@@ -377,9 +379,113 @@ def test_constant_kernels_are_announced(two_classes):
 def test_kernels_too_large_for_memory_are_refused_beforehand(two_classes, monkeypatch):
     X, y = two_classes
     monkeypatch.setattr("sklearn_nftk.utils._memory.available_memory", lambda: 1000)
-    message = r"kernel stack of shape \(3, .* needs .* only 1,000 bytes .*n_landmarks"
+    message = r"combined kernel of 50 rows needs 40,000 bytes .* only 1,000 bytes .*n_landmarks"
     with pytest.raises(MemoryError, match=message):
         fitted(X, y)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},
+        {"loss": "hinge"},
+        {"normalize": "cosine", "kernel_weights": "uniform", "C": 3.0},
+        {"outputs": "per_class", "shrinkage": 0.0},
+        {"per_class": False, "shrinkage": 0.0},
+    ],
+)
+def test_kernels_that_do_not_fit_are_streamed_with_the_same_result(
+    parameters, three_classes, monkeypatch
+):
+    X, y = three_classes
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    stored = fitted(X, y, network=network, **parameters)
+    # Room for the solver and one combined kernel, and not for the two layers beside them.
+    monkeypatch.setattr("sklearn_nftk._multi_layer.fits", lambda n_bytes: False)
+    monkeypatch.setattr("sklearn_nftk.tangents._source._TILE_ROWS", 17)
+    monkeypatch.setattr("sklearn_nftk._grams.available_memory", lambda: 4 * 8 * 60**2)
+    monkeypatch.setattr("sklearn_nftk._multi_layer.StoredGrams", None)
+    streamed = fitted(X, y, network=network, **parameters)
+    assert_allclose(streamed.layer_scales_, stored.layer_scales_, rtol=1e-9)
+    assert_allclose(streamed.kernel_weights_, stored.kernel_weights_, atol=1e-7)
+    assert_allclose(streamed.dual_coef_, stored.dual_coef_, atol=1e-6)
+    assert_allclose(streamed.decision_function(X), stored.decision_function(X), atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["squared", "hinge"])
+@pytest.mark.parametrize("per_class", [True, False])
+def test_per_class_outputs_give_each_class_kernels_of_its_own(loss, per_class, three_classes):
+    X, y = three_classes
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    parameters = {"loss": loss, "C": 2.0, "shrinkage": 0.0, "per_class": per_class}
+    model = fitted(X, y, network=network, outputs="per_class", **parameters)
+    stack = layer_kernels(network, X, outputs="per_class")
+    p = np.full(60, 1 / 60)
+    assert model.layer_scales_.shape == (3, 2)
+    assert model.layer_alignment_.shape == (3, 2, 2)
+    terms = []
+    for c in range(3):
+        kernels = np.moveaxis(stack[c], -1, 0)
+        scales = [p @ K.diagonal() - p @ K @ p for K in kernels]
+        assert_allclose(model.layer_scales_[c], scales, rtol=1e-9)
+        normalised = kernels / np.array(scales)[:, None, None]
+        targets = np.where(y == c, 1.0, -1.0)
+        terms.append(reference.alignment_terms(normalised, targets, np.ones(60)))
+        combined = np.tensordot(model.kernel_weights_[c], normalised, axes=1)
+        decision = combined @ model.dual_coef_[c] + model.intercept_[c]
+        assert_allclose(model.decision_function(X)[:, c], decision, rtol=1e-8, atol=1e-9)
+        if loss == "squared":
+            a, _ = reference.ridge(combined, targets, np.ones(60), 2.0)
+            assert_allclose(model.dual_coef_[c], a, atol=1e-8)
+    if not per_class:
+        terms = [tuple(map(sum, zip(*terms, strict=True)))] * 3
+    for c, (M, a) in enumerate(terms):
+        found = reference.best_on_simplex(M, a, 1e-4)
+        assert_allclose(model.kernel_weights_[c], found, atol=1e-3)
+    contributions = layer_contributions(model, X)
+    assert_allclose(
+        contributions.sum(axis=2) + model.intercept_, model.decision_function(X), rtol=1e-10
+    )
+    assert_allclose(model.mean_contributions_, contributions.mean(axis=0), atol=1e-8)
+
+
+def test_per_class_outputs_of_two_classes_are_their_difference(two_classes):
+    X, y = two_classes
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+
+    class Difference(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, x):
+            f = self.network(x)
+            return (f[:, 1:] - f[:, :1]) / 2**0.5
+
+    model = fitted(X, y, network=network, outputs="per_class")
+    expected = fitted(X, y, network=Difference())
+    assert model.layer_scales_.shape == (1, 2)
+    assert_allclose(model.decision_function(X), expected.decision_function(X), rtol=1e-8)
+
+
+def test_per_class_chooses_C_on_the_errors_of_all_classes(three_classes):
+    X, y = three_classes
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    parameters = {"network": network, "outputs": "per_class", "kernel_weights": "uniform"}
+    model = fitted(X, y, **parameters)
+    Y = np.where(y[:, None] == [0, 1, 2], 1.0, -1.0)
+    errors = [np.sum((Y - fitted(X, y, C=C, **parameters).loo_scores_) ** 2) for C in C_GRID]
+    assert C_GRID[np.argmin(errors)] == model.C_
+
+
+def test_per_class_needs_an_output_for_each_class(three_classes):
+    X, y = three_classes
+    with pytest.raises(ValueError, match=r"outputs='per_class' needs .*each class.*3, not 1"):
+        fitted(X, y, outputs="per_class")
 
 
 def test_progress_bar_only_when_asked_for(two_classes, capsys):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
+from sklearn_nftk._grams import StoredGrams
 from sklearn_nftk.weights import (
     AlignmentProblem,
     StatisticsAccumulator,
@@ -13,7 +14,6 @@ from sklearn_nftk.weights import (
     fixed_weights,
     layer_scales,
     learned_weights,
-    stack_statistics,
 )
 
 from . import reference
@@ -31,14 +31,19 @@ def random_problem(rng, n_layers, n=24, n_targets=1, weighted=True):
     return np.array(stack), Y, s
 
 
+def stack_statistics(stack, p, Y):
+    return StoredGrams(stack).statistics(p, Y)[0]
+
+
 def weights_of(stack, Y, s, **parameters):
     statistics = stack_statistics(stack, s / s.sum(), Y)
-    return learned_weights(statistics, np.ones(len(stack), dtype=bool), **parameters)
+    alive = np.ones((Y.shape[1], len(stack)), dtype=bool)
+    return learned_weights([statistics], alive, **parameters)
 
 
 @pytest.mark.parametrize("tile", [5, 24])
 def test_statistics_equal_the_definitions(tile, rng, monkeypatch):
-    monkeypatch.setattr("sklearn_nftk.weights._statistics._TILE_ROWS", tile)
+    monkeypatch.setattr("sklearn_nftk._grams._TILE_ROWS", tile)
     stack, Y, s = random_problem(rng, 3, n_targets=2)
     p = s / s.sum()
     statistics = stack_statistics(stack, p, Y)
@@ -142,14 +147,16 @@ def test_solver_that_is_stopped_early_says_how_far_it_got(rng):
 
 
 def test_fixed_weights():
-    scales, alive = np.array([1.0, 3.0]), np.array([True, True])
-    assert_allclose(fixed_weights("uniform", scales, alive, 2), [[0.5, 0.5]] * 2)
-    assert_allclose(fixed_weights("sum", scales, alive, 1), [[0.25, 0.75]])
-    assert_allclose(fixed_weights([2, 6], scales, alive, 1), [[0.25, 0.75]])
-    assert_allclose(fixed_weights([[1, 0], [1, 1]], scales, alive, 2), [[1, 0], [0.5, 0.5]])
-    dead = np.array([True, False])
-    assert_allclose(fixed_weights("uniform", scales, dead, 1), [[1, 0]])
-    assert_allclose(fixed_weights("uniform", scales, ~alive, 1), [[0.5, 0.5]])
+    def rows(weights, n_decisions, alive=(True, True)):
+        scales = np.tile([1.0, 3.0], (n_decisions, 1))
+        return fixed_weights(weights, scales, np.tile(alive, (n_decisions, 1)))
+
+    assert_allclose(rows("uniform", 2), [[0.5, 0.5]] * 2)
+    assert_allclose(rows("sum", 1), [[0.25, 0.75]])
+    assert_allclose(rows([2, 6], 1), [[0.25, 0.75]])
+    assert_allclose(rows([[1, 0], [1, 1]], 2), [[1, 0], [0.5, 0.5]])
+    assert_allclose(rows("uniform", 1, alive=(True, False)), [[1, 0]])
+    assert_allclose(rows("uniform", 1, alive=(False, False)), [[0.5, 0.5]])
 
 
 @pytest.mark.parametrize(
@@ -163,7 +170,7 @@ def test_fixed_weights():
 )
 def test_impossible_arrays_are_refused(weights, message):
     with pytest.raises(ValueError, match=message):
-        fixed_weights(weights, np.ones(2), np.ones(2, dtype=bool), 3)
+        fixed_weights(weights, np.ones((3, 2)), np.ones((3, 2), dtype=bool))
 
 
 def test_scales_and_constant_kernels(rng):
@@ -172,15 +179,15 @@ def test_scales_and_constant_kernels(rng):
     p = s / s.sum()
     statistics = stack_statistics(stack, p, Y)
     with pytest.warns(UserWarning, match=r"zero or constant .*\['b'\]; they get weight 0"):
-        scales, alive = layer_scales(statistics, "variance", stack.dtype, ["a", "b", "c"])
-    assert alive.tolist() == [True, False, True]
-    assert scales[1] == 1
-    normalised = stack_statistics(stack / scales[:, None, None], p, Y)
-    assert_allclose(normalised.variances[alive], 1, rtol=1e-10)
-    assert learned_weights(statistics.scaled(scales), alive)[0, 1] == 0
+        scales, alive = layer_scales([statistics], "variance", stack.dtype, ["a", "b", "c"])
+    assert alive.tolist() == [[True, False, True]]
+    assert scales[0, 1] == 1
+    normalised = stack_statistics(stack / scales[0][:, None, None], p, Y)
+    assert_allclose(normalised.variances[alive[0]], 1, rtol=1e-10)
+    assert learned_weights([statistics.scaled(scales[0])], alive)[0, 1] == 0
     with pytest.warns(UserWarning, match="zero or constant"):
-        scales, _ = layer_scales(statistics, "trace", stack.dtype, ["a", "b", "c"])
-    assert_allclose((stack[0].diagonal() / scales[0]) @ p, 1, rtol=1e-10)
+        scales, _ = layer_scales([statistics], "trace", stack.dtype, ["a", "b", "c"])
+    assert_allclose((stack[0].diagonal() / scales[0, 0]) @ p, 1, rtol=1e-10)
 
 
 def test_cosine_gives_unit_diagonals_and_survives_zero_gradients(rng):

@@ -3,7 +3,7 @@
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._multiple_kernel import BaseMultipleKernelMachine
+from .._base import BaseMultipleKernelMachine
 
 
 def final_estimator(estimator):

@@ -66,27 +66,27 @@ def ridge(K, Y, s, rho, C):
     return _solution(solutions[:, 0], solutions[:, 1:], N_diagonal, Y, q, rho, C)
 
 
-def choose_C(K, Y, s, rho, grid=C_GRID):
-    """Choose the C of smallest weighted mean squared leave-one-out residual.
+def loo_errors(K, Y, s, rho, grid=C_GRID):
+    """Weighted squared leave-one-out residuals for each C: one eigendecomposition.
 
     Parameters
     ----------
     K : ndarray of shape (n, n)
         Combined kernel, float64. Overwritten.
     Y, s, rho
-        As in `ridge`. Residuals are summed over the targets and averaged with s.
+        As in `ridge`.
     grid : ndarray of shape (g,)
+        Values of C.
 
     Returns
     -------
-    float
-        The smallest of the best values.
+    ndarray of shape (g,)
+        Summed over the samples, with weights s, and over the targets.
     """
     q = np.sqrt(s)
     _scale(K, q)
     solutions = _Spectrum(K, Y, q).solve(Y, q, rho, grid)
-    errors = [s @ np.sum((Y - solution.loo_scores) ** 2, axis=1) for solution in solutions]
-    return float(grid[int(np.argmin(errors))])
+    return np.array([s @ np.sum((Y - solution.loo_scores) ** 2, axis=1) for solution in solutions])
 
 
 def _scale(K, q):

@@ -160,7 +160,7 @@ class TangentKernels:
             self._require_finite(batch)
         shape = (self.n_heads if self.apart else 1, len(self.layers), len(X), len(Y))
         n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
-        require_memory(n_bytes, f"A kernel stack of shape {shape}")
+        require_memory(n_bytes, f"A kernel stack of shape {shape if self.apart else shape[1:]}")
         out = torch.empty(shape, dtype=self.dtype)
         size = self._tile_rows(isinstance(X, DeferredBatch) or isinstance(Y, DeferredBatch))
         while True:
@@ -172,6 +172,18 @@ class TangentKernels:
                     raise
                 torch.cuda.empty_cache()
                 size = size // 2
+
+    def tiles(self, X):
+        """Yield ``(rows, columns, tile)`` of the upper half of the kernels of X with itself.
+
+        Tiles have shape (L, len(rows), len(columns)), or (H, L, ...) for heads kept apart.
+        """
+        X = self.prepare(X)
+        slices = _slices(len(X), self._tile_rows(isinstance(X, DeferredBatch)))
+        for i, rows in enumerate(slices):
+            x = X[rows]
+            for columns in slices[i:]:
+                yield rows, columns, self.block(x, None if columns == rows else X[columns])
 
     def diag(self, X):
         """``Theta_l(x, x)``, shape (L, n) or (H, L, n), in O(n) time and memory."""

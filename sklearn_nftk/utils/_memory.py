@@ -27,6 +27,12 @@ def working_memory():
     return max(1, int(get_config()["working_memory"] * MIB))
 
 
+def fits(n_bytes):
+    """Whether so many bytes can be allocated; true where the system does not tell."""
+    available = available_memory()
+    return available is None or n_bytes <= available
+
+
 def require_memory(n_bytes, what):
     """Raise before the allocation rather than be killed after it.
 
@@ -42,8 +48,8 @@ def require_memory(n_bytes, what):
     MemoryError
         Stating the bytes needed and the bytes available.
     """
-    available = available_memory()
-    if available is not None and n_bytes > available:
+    if not fits(n_bytes):
+        available = available_memory()
         raise MemoryError(
             f"{what} needs {n_bytes:,} bytes ({n_bytes / 2**30:.1f} GiB), but only {available:,} "
             f"bytes ({available / 2**30:.1f} GiB) are available. Fit on fewer rows; an "

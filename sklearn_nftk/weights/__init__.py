@@ -6,7 +6,7 @@ Every problem sees the statistics alone, so its size is the number of layers, ne
 from ._alignment import AlignmentProblem
 from ._methods import fixed_weights, learned_weights
 from ._normalize import NORMALIZATIONS, cosine_normalise, layer_scales
-from ._statistics import KernelStatistics, StatisticsAccumulator, stack_statistics
+from ._statistics import KernelStatistics, StatisticsAccumulator
 
 __all__ = [
     "AlignmentProblem",
@@ -17,5 +17,4 @@ __all__ = [
     "fixed_weights",
     "layer_scales",
     "learned_weights",
-    "stack_statistics",
 ]

@@ -5,7 +5,7 @@ import numpy as np
 from ._alignment import AlignmentProblem
 
 
-def fixed_weights(kernel_weights, scales, alive, n_decisions):
+def fixed_weights(kernel_weights, scales, alive):
     """Weights that do not look at the targets.
 
     Parameters
@@ -13,10 +13,9 @@ def fixed_weights(kernel_weights, scales, alive, n_decisions):
     kernel_weights : {"uniform", "sum"} or array-like of shape (L,) or (n_decisions, L)
         "sum" is proportional to the scales: the plain sum of unnormalised kernels, the NTK.
         Arrays are normalised to the simplex.
-    scales : ndarray of shape (L,)
-    alive : ndarray of bool, shape (L,)
+    scales : ndarray of shape (n_decisions, L)
+    alive : ndarray of bool, shape (n_decisions, L)
         Layers whose kernel is not constant; the others get weight 0.
-    n_decisions : int
 
     Returns
     -------
@@ -27,12 +26,10 @@ def fixed_weights(kernel_weights, scales, alive, n_decisions):
     ValueError
         If an array has the wrong shape, negative or non-finite entries, or a row of zeros.
     """
-    n_layers = len(scales)
     if isinstance(kernel_weights, str):
-        rows = np.ones(n_layers) if kernel_weights == "uniform" else np.asarray(scales)
-        rows = np.tile(rows, (n_decisions, 1))
+        rows = np.ones_like(scales) if kernel_weights == "uniform" else scales
     else:
-        rows = _checked_array(kernel_weights, n_decisions, n_layers)
+        rows = _checked_array(kernel_weights, *scales.shape)
     return _on_simplex(rows * alive)
 
 
@@ -41,30 +38,39 @@ def learned_weights(statistics, alive, *, per_class=True):
 
     Parameters
     ----------
-    statistics : KernelStatistics
-        Of the normalised kernels.
-    alive : ndarray of bool, shape (L,)
+    statistics : list of KernelStatistics
+        Of the normalised kernels: one for each decision that has kernels of its own, or a single
+        one with the targets of all decisions.
+    alive : ndarray of bool, shape (n_decisions, L)
     per_class : bool
-        False: one problem with ``a_l = tr(Y' K_l^c Y)``, and equal rows.
+        False: one problem, the sum of those of all decisions, and equal rows.
 
     Returns
     -------
     ndarray of shape (n_decisions, L)
         Rows without any aligned kernel are uniform over the layers that are alive.
     """
-    targets = statistics.target_products
-    n_decisions, n_layers = targets.shape
-    weights = np.zeros((n_decisions, n_layers))
-    if alive.any():
-        problem = AlignmentProblem(np.count_nonzero(alive))
-        inner_products = statistics.inner_products[np.ix_(alive, alive)]
-        for rows in range(n_decisions) if per_class else [slice(None)]:
-            target_products = np.atleast_2d(targets[rows]).sum(0)[alive]
-            solution = problem.solve(inner_products, target_products)
-            if solution is not None:
-                weights[rows, alive] = solution
-    unaligned = ~weights.any(axis=1)
-    weights[unaligned] = alive
+    problems = [(found.inner_products, a) for found in statistics for a in found.target_products]
+    alive = np.asarray(alive)
+    if not per_class:
+        problems = [tuple(sum(terms) for terms in zip(*problems, strict=True))]
+        rows = _aligned(problems, alive.any(axis=0, keepdims=True))
+        return np.tile(rows, (len(alive), 1))
+    return _aligned(problems, alive)
+
+
+def _aligned(problems, alive):
+    """Weights for each ``(M, a)`` on the layers that are alive."""
+    compiled: dict[int, AlignmentProblem] = {}
+    weights = np.zeros(alive.shape)
+    for row, used, (M, a) in zip(weights, alive, problems, strict=True):
+        size = int(np.count_nonzero(used))
+        if not size:
+            continue
+        if size not in compiled:
+            compiled[size] = AlignmentProblem(size)
+        solution = compiled[size].solve(M[np.ix_(used, used)], a[used])
+        row[used] = 1.0 if solution is None else solution
     return _on_simplex(weights)
 
 

@@ -18,7 +18,8 @@ def layer_scales(statistics, normalize, dtype, layer_names):
 
     Parameters
     ----------
-    statistics : KernelStatistics
+    statistics : list of H KernelStatistics
+        One for each family of kernels.
     normalize : {"variance", "trace", "cosine", "none"}
     dtype : numpy.dtype
         The precision the kernels were computed in: what is below it counts as constant.
@@ -26,9 +27,9 @@ def layer_scales(statistics, normalize, dtype, layer_names):
 
     Returns
     -------
-    scales : ndarray of shape (L,)
+    scales : ndarray of shape (H, L)
         Positive; 1 for kernels that are zero or constant.
-    alive : ndarray of bool, shape (L,)
+    alive : ndarray of bool, shape (H, L)
         False for kernels that are zero or constant: they get weight 0.
 
     Warns
@@ -36,18 +37,21 @@ def layer_scales(statistics, normalize, dtype, layer_names):
     UserWarning
         Naming the layers whose kernel is zero or constant.
     """
-    rounding = 32 * np.finfo(dtype).eps * np.abs(statistics.mean_diagonal)
-    alive = statistics.variances > rounding
+    variances = np.array([found.variances for found in statistics])
+    diagonals = np.array([found.mean_diagonal for found in statistics])
+    alive = variances > 32 * np.finfo(dtype).eps * np.abs(diagonals)
     if not alive.all():
-        names = [name for name, ok in zip(layer_names, alive, strict=True) if not ok]
-        consequence = "get weight 0" if alive.any() else "so the weights are uniform"
+        names = [name for name, ok in zip(layer_names, alive.all(axis=0), strict=True) if not ok]
+        every = alive.any(axis=1).all()
+        consequence = "they get weight 0" if every else "so the weights are uniform"
         warnings.warn(
             f"The kernels of these layers are zero or constant on the training set: {names}; "
-            f"they {consequence}.",
+            f"{consequence}.",
             UserWarning,
             stacklevel=2,
         )
-    return np.where(alive, NORMALIZATIONS[normalize](statistics), 1.0), alive
+    scales = np.array([NORMALIZATIONS[normalize](found) for found in statistics])
+    return np.where(alive, scales, 1.0), alive
 
 
 def cosine_normalise(block, row_diagonal, column_diagonal):
@@ -55,17 +59,16 @@ def cosine_normalise(block, row_diagonal, column_diagonal):
 
     Parameters
     ----------
-    block : ndarray of shape (L, n, m)
-    row_diagonal, column_diagonal : ndarray of shape (L, n) and (L, m)
+    block : ndarray of shape (..., n, m)
+    row_diagonal, column_diagonal : ndarray of shape (..., n) and (..., m)
 
     Returns
     -------
-    ndarray of shape (L, n, m)
+    ndarray of shape (..., n, m)
         `block`; samples whose gradient is zero have kernel value 0.
     """
-    for diagonal, shape in ((row_diagonal, (-1, 1)), (column_diagonal, (1, -1))):
+    for diagonal, axis in ((row_diagonal, -1), (column_diagonal, -2)):
         norms = np.sqrt(diagonal)
         inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-        for plane, factors in zip(block, inverse, strict=True):
-            plane *= factors.reshape(shape)
+        block *= np.expand_dims(inverse, axis)
     return block

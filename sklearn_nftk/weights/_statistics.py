@@ -4,9 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Rows of a tile: the float64 copy of a tile is the only temporary.
-_TILE_ROWS = 512
-
 
 @dataclass(frozen=True)
 class KernelStatistics:
@@ -139,30 +136,6 @@ class StatisticsAccumulator:
             target_products=self.target_products,
             target_norms=self.target_norms,
         )
-
-
-def stack_statistics(stack, p, targets):
-    """Statistics of a stack of kernels held in memory.
-
-    Parameters
-    ----------
-    stack : ndarray of shape (L, n, n)
-        Symmetric planes.
-    p : ndarray of shape (n,)
-        Sample probabilities.
-    targets : ndarray of shape (n, C)
-
-    Returns
-    -------
-    KernelStatistics
-    """
-    accumulator = StatisticsAccumulator(p, targets, len(stack))
-    n = stack.shape[1]
-    slices = [slice(a, min(a + _TILE_ROWS, n)) for a in range(0, n, _TILE_ROWS)]
-    for i, rows in enumerate(slices):
-        for columns in slices[i:]:
-            accumulator.add(rows, columns, stack[:, rows, columns])
-    return accumulator.result()
 
 
 def _divide(numerator, denominator):

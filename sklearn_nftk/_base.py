@@ -1,0 +1,154 @@
+"""The learner: from the layer kernels of a training set to weights, coefficients and decisions.
+
+Everything here sees kernels alone; where they come from is the business of the estimators.
+"""
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from ._problem import Problem
+from .utils._memory import require_memory, working_memory
+from .weights import fixed_weights, layer_scales, learned_weights
+
+# Shares of uniform weights that shrinkage="auto" compares.
+_SHRINKAGES = (0.0, 0.5, 1.0)
+# ... and how many standard errors better a smaller share must be.
+_STANDARD_ERRORS = 2.0
+
+
+class BaseMultipleKernelMachine(BaseEstimator):
+    """Kernel machine on a convex combination of layer kernels (DESIGN 1).
+
+    Subclasses provide the parameters ``normalize, kernel_weights, shrinkage, per_class, loss, C,
+    n_jobs``, targets in {-1, 1} or real, and blocks of kernels.
+    """
+
+    def _fit_grams(self, grams, layer_names, Y, s, sample_weight):
+        """Learn from the layer kernels of the training set.
+
+        Parameters
+        ----------
+        grams : LayerGrams
+        layer_names : list of str
+        Y : ndarray of shape (n, n_decisions)
+        s : ndarray of shape (n,)
+            Positive weights of the loss.
+        sample_weight : ndarray of shape (n,)
+            The part of s that means repeated rows.
+        """
+        problem = Problem(grams, Y, s, sample_weight)
+        statistics = grams.statistics(problem.p, Y)
+        grams.scales, alive = layer_scales(statistics, self.normalize, grams.dtype, layer_names)
+        statistics = [
+            found.scaled(scales) for found, scales in zip(statistics, grams.scales, strict=True)
+        ]
+        self.kernel_weights_ = self._learn_weights(problem, statistics, alive)
+        self._solve(problem)
+        self._describe(problem, statistics, layer_names)
+        return self
+
+    def _check_parameters(self, n_rows):
+        """Refuse what has no meaning or no room, before any kernel is computed."""
+        require_memory(2 * 8 * n_rows**2, f"Solving for a combined kernel of {n_rows} rows")
+        weights = self.kernel_weights
+        if isinstance(weights, str) and weights == "sum" and self.normalize == "cosine":
+            raise ValueError(
+                "kernel_weights='sum' weights layers by their scales, and normalize='cosine' has "
+                "none; use another normalize or other kernel_weights."
+            )
+
+    # -- weights --------------------------------------------------------------------------------
+
+    def _learn_weights(self, problem, statistics, alive):
+        """Weights of each decision, shape (n_decisions, L)."""
+        # From one row for each family of kernels to one for each decision.
+        scales, alive = problem.grams.scales[problem.families], alive[problem.families]
+        method = self.kernel_weights
+        if not (isinstance(method, str) and method == "alignment"):
+            return fixed_weights(method, scales, alive)
+        weights = learned_weights(statistics, alive, per_class=self.per_class)
+        uniform = fixed_weights("uniform", scales, alive)
+        shrinkage = self.shrinkage
+        if shrinkage == "auto":
+            shrinkage = self._choose_shrinkage(weights, uniform, problem)
+        return (1 - shrinkage) * weights + shrinkage * uniform
+
+    def _choose_shrinkage(self, weights, uniform, problem):
+        """Leave uniform weights only as far as the leave-one-out errors are evidence for it.
+
+        The largest share of uniform weights whose mean squared leave-one-out residual is within
+        two standard errors (of the paired differences) of the smallest one: the standard-error
+        rule of Breiman et al. 1984. On small data the noise of the smallest error itself costs
+        more accuracy than good weights gain.
+        """
+        if np.allclose(weights, uniform):
+            return 1.0
+
+        def mixed(shrinkage):
+            return (1 - shrinkage) * weights + shrinkage * uniform
+
+        fixed = self.loss == "squared" and not isinstance(self.C, str)
+        C = self.C if fixed else problem.choose_C(mixed(0.5))
+        errors = []
+        for shrinkage in _SHRINKAGES:
+            loo_scores = problem.ridge(mixed(shrinkage), C).loo_scores
+            errors.append(np.sum((problem.Y - loo_scores) ** 2, axis=1))
+        p = problem.p
+        best = min(errors, key=lambda error: p @ error)
+        within = []
+        for shrinkage, error in zip(_SHRINKAGES, errors, strict=True):
+            excess = error - best
+            mean = p @ excess
+            variance = p @ (excess - mean) ** 2 / problem.sample_weight.sum()
+            if mean <= _STANDARD_ERRORS * np.sqrt(variance):
+                within.append(shrinkage)
+        return max(within)
+
+    # -- dual coefficients ----------------------------------------------------------------------
+
+    def _solve(self, problem):
+        if self.loss == "squared":
+            auto = isinstance(self.C, str)
+            self.C_ = problem.choose_C(self.kernel_weights_) if auto else float(self.C)
+            solution = problem.ridge(self.kernel_weights_, self.C_)
+            self.dual_coef_ = solution.dual_coef.T
+            self.intercept_ = solution.intercept
+            self.loo_scores_ = solution.loo_scores
+        else:
+            self.C_ = 1.0 if isinstance(self.C, str) else float(self.C)
+            self.dual_coef_, self.intercept_ = problem.hinge(
+                self.kernel_weights_, self.C_, self.n_jobs
+            )
+
+    def _describe(self, problem, statistics, layer_names):
+        """What inspection needs without the data."""
+        self.layer_names_ = list(layer_names)
+        scales, apart = problem.grams.scales, problem.grams.apart
+        alignment = np.array([found.layer_alignment for found in statistics])
+        self.layer_scales_ = scales if apart else scales[0]
+        self.layer_alignment_ = alignment if apart else alignment[0]
+        self.target_alignment_ = np.concatenate([found.target_alignment for found in statistics])
+        row_means = np.array([found.row_means for found in statistics])[problem.families]
+        mean_sums = np.einsum("cn,cln->cl", self.dual_coef_, row_means)
+        self.mean_contributions_ = self.kernel_weights_ * mean_sums
+        self.n_iter_ = 1  # the weights are the solution of one convex problem
+
+    # -- decisions ------------------------------------------------------------------------------
+
+    def _block_contributions(self, block):
+        """``phi_cl(x) = w_cl sum_i a_ci K_l(x, x_i)``, shape (b, C, L).
+
+        `block` has shape (L, b, n_fit), or (C, L, b, n_fit) where each decision has its kernels.
+        """
+        coefficients = self.kernel_weights_ / self.layer_scales_
+        if block.ndim == 4:
+            sums = np.array([planes @ a for planes, a in zip(block, self.dual_coef_, strict=True)])
+            return np.einsum("clb,cl->bcl", sums, coefficients)
+        sums = block @ self.dual_coef_.T  # (L, b, C)
+        return np.einsum("lbc,cl->bcl", sums, coefficients)
+
+    def _rows_per_block(self, itemsize):
+        """Test rows whose kernels with the training set fit the working memory."""
+        # A float32 block is copied to float64 for the product with the dual coefficients.
+        per_row = self.layer_scales_.size * self.dual_coef_.shape[1] * (itemsize + 8)
+        return max(1, working_memory() // per_row)
