@@ -10,6 +10,14 @@ Imports only point to the left.
 """  # noqa: E501 - the drawing is one line
 
 from ._classifier import MultiLayerNTKClassifier
+from ._multiple_kernel import MultipleKernelClassifier, MultipleKernelRegressor
+from ._regressor import MultiLayerNTKRegressor
 from ._version import __version__
 
-__all__ = ["MultiLayerNTKClassifier", "__version__"]
+__all__ = [
+    "MultiLayerNTKClassifier",
+    "MultiLayerNTKRegressor",
+    "MultipleKernelClassifier",
+    "MultipleKernelRegressor",
+    "__version__",
+]

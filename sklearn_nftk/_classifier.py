@@ -1,14 +1,11 @@
 """The multi-layer NTK classifier: network, layer kernels, statistics, weights, coefficients."""
 
-from numbers import Integral, Real
 from typing import ClassVar
 
-import torch
-
 from ._multi_layer import BaseMultiLayerNTK
+from ._parameters import CLASSIFIER, LEARNER, NETWORK
 from ._targets import KernelClassifierMixin
-from .utils._sklearn import Interval, StrOptions, fit_context
-from .weights import NORMALIZATIONS
+from .utils._sklearn import fit_context
 
 
 class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
@@ -124,23 +121,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     (3, 3)
     """
 
-    _parameter_constraints: ClassVar[dict] = {
-        "network": "no_validation",  # recognised, or refused by name, in networks/
-        "outputs": [StrOptions({"mean", "sum", "per_class"})],
-        "layers": [StrOptions({"module", "block"}), dict],
-        "normalize": [StrOptions(set(NORMALIZATIONS))],
-        "kernel_weights": [StrOptions({"alignment", "uniform", "sum"}), "array-like"],
-        "shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
-        "per_class": ["boolean"],
-        "loss": [StrOptions({"squared", "hinge"})],
-        "C": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
-        "device": [str, torch.device],
-        "dtype": "no_validation",  # names, numpy and torch types: utils/_device.py
-        "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints: ClassVar[dict] = {**NETWORK, **LEARNER, **CLASSIFIER}
 
     def __init__(
         self,

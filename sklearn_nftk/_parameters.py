@@ -1,0 +1,32 @@
+"""What the parameters of the estimators may be, said once."""
+
+from numbers import Integral, Real
+
+import torch
+
+from .utils._sklearn import Interval, StrOptions
+from .weights import NORMALIZATIONS
+
+# of the learner: kernels in, decisions out
+LEARNER = {
+    "normalize": [StrOptions(set(NORMALIZATIONS))],
+    "kernel_weights": [StrOptions({"alignment", "uniform", "sum"}), "array-like"],
+    "shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+    "per_class": ["boolean"],
+    "loss": [StrOptions({"squared", "hinge"})],
+    "C": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+    "n_jobs": [Integral, None],
+    "verbose": ["verbose"],
+}
+# of the way from a network to its kernels
+NETWORK = {
+    "network": "no_validation",  # recognised, or refused by name, in networks/
+    "layers": [StrOptions({"module", "block"}), dict],
+    "outputs": [StrOptions({"mean", "sum", "per_class"})],
+    "device": [str, torch.device],
+    "dtype": "no_validation",  # names, numpy and torch types: utils/_device.py
+    "random_state": ["random_state"],
+}
+# of classifiers, and what regressors restrict
+CLASSIFIER = {"class_weight": [dict, StrOptions({"balanced"}), None]}
+REGRESSOR = {"loss": [StrOptions({"squared"})]}
