@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 
 from ._problem import Problem
 from .utils._memory import require_memory, working_memory
+from .utils._sklearn import CallbackSupportMixin
 from .weights import fixed_weights, layer_scales, learned_weights
 
 # Shares of uniform weights that shrinkage="auto" compares.
@@ -16,14 +17,14 @@ _SHRINKAGES = (0.0, 0.5, 1.0)
 _STANDARD_ERRORS = 2.0
 
 
-class BaseMultipleKernelMachine(BaseEstimator):
+class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
     """Kernel machine on a convex combination of layer kernels (DESIGN 1).
 
     Subclasses provide the parameters ``normalize, kernel_weights, shrinkage, per_class, loss, C,
-    n_jobs``, targets in {-1, 1} or real, and blocks of kernels.
+    n_jobs, verbose``, targets in {-1, 1} or real, and blocks of kernels.
     """
 
-    def _fit_grams(self, grams, layer_names, Y, s, sample_weight):
+    def _fit_grams(self, grams, layer_names, Y, s, sample_weight, progress):
         """Learn from the layer kernels of the training set.
 
         Parameters
@@ -35,6 +36,7 @@ class BaseMultipleKernelMachine(BaseEstimator):
             Positive weights of the loss.
         sample_weight : ndarray of shape (n,)
             The part of s that means repeated rows.
+        progress : FitProgress
         """
         problem = Problem(grams, Y, s, sample_weight)
         statistics = grams.statistics(problem.p, Y)
@@ -42,8 +44,12 @@ class BaseMultipleKernelMachine(BaseEstimator):
         statistics = [
             found.scaled(scales) for found, scales in zip(statistics, grams.scales, strict=True)
         ]
-        self.kernel_weights_ = self._learn_weights(problem, statistics, alive)
-        self._solve(problem)
+        with progress(1, "kernel weights") as task:
+            self.kernel_weights_ = self._learn_weights(problem, statistics, alive)
+            task.update()
+        with progress(1, "dual coefficients") as task:
+            self._solve(problem)
+            task.update()
         self._describe(problem, statistics, layer_names)
         return self
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 from ._multi_layer import BaseMultiLayerNTK
 from ._parameters import CLASSIFIER, LEARNER, NETWORK
 from ._targets import KernelClassifierMixin
+from .utils._progress import fit_progress
 from .utils._sklearn import fit_context
 
 
@@ -188,6 +189,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         """
         X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
         self._check_parameters(len(X))
-        self._fit_layers(X, Y, s, sample_weight, n_outputs=len(self.classes_))
-        self._calibrate(Y, sample_weight)
+        with fit_progress(self, X, y, sample_weight) as report:
+            self._fit_layers(X, Y, s, sample_weight, len(self.classes_), report)
+            self._calibrate(Y, sample_weight)
         return self

@@ -12,6 +12,7 @@ from .kernels import tangent_source
 from .networks import MLP, build_network
 from .utils._device import resolve_device
 from .utils._memory import fits
+from .utils._progress import progress
 from .weights import cosine_normalise
 
 
@@ -37,14 +38,15 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
     def _rows(self, X, kept):
         return X[kept]
 
-    def _fit_layers(self, X, Y, s, sample_weight, n_outputs):
+    def _fit_layers(self, X, Y, s, sample_weight, n_outputs, report):
         """Fit on validated rows; `n_outputs` is what a network drawn here would need."""
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         self.network_ = build_network(self.network, X.shape[1], n_outputs, int(seed))
         source = self._kernel_source(X, fitted=False)
+        source.progress = report
         self._check_outputs(source, n_outputs)
         grams = self._layer_grams(source, X, Y.shape[1])
-        self._fit_grams(grams, source.layer_names, Y, s, sample_weight)
+        self._fit_grams(grams, source.layer_names, Y, s, sample_weight, report)
         self.X_fit_ = X
         return self
 
@@ -63,7 +65,6 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
             device=resolve_device(self.device, fallback=fitted),
             dtype=dtype,
             n_jobs=self.n_jobs,
-            verbose=self.verbose,
         )
         self.network_.to(dtype=source.dtype)
         return source
@@ -103,11 +104,13 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         training_diagonal = source.diag(training_set) if cosine else None
         contributions = np.empty((len(X), *self.kernel_weights_.shape))
         step = self._rows_per_block(source.dtype.itemsize)
-        for start in range(0, len(X), step):
-            rows = slice(start, start + step)
-            batch = source.prepare(X[rows])
-            block = source.block(batch, training_set)
-            if cosine:
-                cosine_normalise(block, source.diag(batch), training_diagonal)
-            contributions[rows] = self._block_contributions(block)
+        with progress(len(X), "contributions", enabled=self.verbose) as bar:
+            for start in range(0, len(X), step):
+                rows = slice(start, start + step)
+                batch = source.prepare(X[rows])
+                block = source.block(batch, training_set)
+                if cosine:
+                    cosine_normalise(block, source.diag(batch), training_diagonal)
+                contributions[rows] = self._block_contributions(block)
+                bar.update(len(batch))
         return contributions

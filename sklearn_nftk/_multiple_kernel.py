@@ -10,6 +10,7 @@ from ._grams import StoredGrams, upper_tiles
 from ._parameters import CLASSIFIER, LEARNER, REGRESSOR
 from ._targets import KernelClassifierMixin, KernelRegressorMixin
 from .utils._memory import require_memory
+from .utils._progress import fit_progress
 from .utils._sklearn import fit_context
 
 # Of the largest diagonal entry: what counts as asymmetry and not as rounding.
@@ -48,7 +49,7 @@ class _BaseMultipleKernel(BaseMultipleKernelMachine):
                 "stack does not have; divide the kernels before, or use another normalize."
             )
 
-    def _fit_stack(self, X, Y, s, sample_weight):
+    def _fit_stack(self, X, Y, s, sample_weight, report):
         """Fit on a validated stack (n, n, L)."""
         _check_symmetric(X)
         planes = np.moveaxis(X, -1, 0)
@@ -56,7 +57,7 @@ class _BaseMultipleKernel(BaseMultipleKernelMachine):
             require_memory(planes.nbytes, f"A copy of the kernel stack of shape {X.shape}")
             planes = np.ascontiguousarray(planes)
         names = [f"kernel{index}" for index in range(len(planes))]
-        return self._fit_grams(StoredGrams(planes), names, Y, s, sample_weight)
+        return self._fit_grams(StoredGrams(planes), names, Y, s, sample_weight, report)
 
     def _contributions(self, X):
         """Contribution of each kernel to each decision, shape (n, n_decisions, L)."""
@@ -175,8 +176,9 @@ class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
         """
         X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
         self._check_parameters(len(X))
-        self._fit_stack(X, Y, s, sample_weight)
-        self._calibrate(Y, sample_weight)
+        with fit_progress(self, X, y, sample_weight) as report:
+            self._fit_stack(X, Y, s, sample_weight, report)
+            self._calibrate(Y, sample_weight)
         return self
 
 
@@ -263,7 +265,9 @@ class MultipleKernelRegressor(KernelRegressorMixin, _BaseMultipleKernel):
         """
         X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
         self._check_parameters(len(X))
-        return self._fit_stack(X, Y, s, sample_weight)
+        with fit_progress(self, X, y, sample_weight) as report:
+            self._fit_stack(X, Y, s, sample_weight, report)
+        return self
 
 
 def _stack(X):

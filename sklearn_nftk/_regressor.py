@@ -5,6 +5,7 @@ from typing import ClassVar
 from ._multi_layer import BaseMultiLayerNTK
 from ._parameters import LEARNER, NETWORK, REGRESSOR
 from ._targets import KernelRegressorMixin
+from .utils._progress import fit_progress
 from .utils._sklearn import fit_context
 
 
@@ -110,4 +111,6 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
         """
         X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
         self._check_parameters(len(X))
-        return self._fit_layers(X, Y, s, sample_weight, n_outputs=Y.shape[1])
+        with fit_progress(self, X, y, sample_weight) as report:
+            self._fit_layers(X, Y, s, sample_weight, Y.shape[1], report)
+        return self

@@ -2,9 +2,11 @@
 
 A *kernel source* is whatever yields layer kernels. Everything downstream - statistics, weights,
 solvers, inspection - sees three things of it (`KernelSource`): its layer names, a block for two
-batches and a diagonal. Empirical networks are the first source.
+batches (whole, or in tiles) and a diagonal. Empirical networks are the first source.
 """
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +16,7 @@ from sklearn.utils import check_array
 from .networks import build_network
 from .tangents import TangentKernels, group_layers
 from .utils._device import resolve_device, resolve_dtype
+from .utils._progress import progress
 
 __all__ = ["KernelSource", "layer_kernel_diag", "layer_kernels", "layer_names"]
 
@@ -25,12 +28,16 @@ class KernelSource(Protocol):
     """The interface between whatever has layers and the learner."""
 
     layer_names: list[str]
+    progress: Callable  # called as utils/_progress.py has it, set by whoever wants to know
 
     def prepare(self, X: Any) -> Any:
         """Do what can be done once for a batch; the result stands for X in the other methods."""
 
     def block(self, X: Any, Y: Any = None) -> np.ndarray:
         """Layer kernels of two batches, shape (L, n, m); ``Y=None`` is X with itself."""
+
+    def tiles(self, X: Any) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """``(rows, columns, block)`` of the upper half of X with itself, one at a time."""
 
     def diag(self, X: Any) -> np.ndarray:
         """``Theta_l(x, x)``, shape (L, n)."""
@@ -45,7 +52,6 @@ def tangent_source(
     device="auto",
     dtype="auto",
     n_jobs=None,
-    verbose=0,
 ):
     """Kernel source of a private module, checked against autograd on a few rows of X."""
     device = resolve_device(device)
@@ -56,7 +62,6 @@ def tangent_source(
         device=device,
         dtype=resolve_dtype(dtype, X.dtype),
         n_jobs=n_jobs,
-        verbose=verbose,
     )
     source.check(X)
     return source
@@ -163,8 +168,8 @@ def layer_kernels(
         device=device,
         dtype=dtype,
         n_jobs=n_jobs,
-        verbose=verbose,
     )
+    source.progress = partial(progress, enabled=verbose)
     return np.moveaxis(source.block(X, Y), -3, -1)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..utils._device import free_memory, full_precision
 from ..utils._memory import require_memory
-from ..utils._progress import progress
+from ..utils._progress import silent
 from ._batches import Batch, DeferredBatch
 from ._capture import HEADS, capture
 from ._check import check_network, failing_layers
@@ -52,12 +52,12 @@ class TangentKernels:
     dtype : torch.dtype
     n_jobs : int or None
         Tiles computed at once, by threads.
-    verbose : int
-        1 or more shows progress over the tiles.
 
     Attributes
     ----------
     layer_names : list of str
+    progress : callable
+        Who is told how far the tiles have got, see `utils._progress`; nobody at first.
     n_outputs : int
         After `check`.
     """
@@ -71,13 +71,12 @@ class TangentKernels:
         device="cpu",
         dtype=torch.float64,
         n_jobs=None,
-        verbose=0,
     ):
         self.device = torch.device(device)
         self.dtype = dtype
         self.heads, self.apart = HEADS[outputs]
         self.n_jobs = n_jobs
-        self.verbose = verbose
+        self.progress = silent
         self.network = network.to(device=self.device, dtype=dtype)
         self.layers = group_layers(self.network, layers)
         self.layer_names = [layer.name for layer in self.layers]
@@ -180,10 +179,17 @@ class TangentKernels:
         """
         X = self.prepare(X)
         slices = _slices(len(X), self._tile_rows(isinstance(X, DeferredBatch)))
-        for i, rows in enumerate(slices):
-            x = X[rows]
-            for columns in slices[i:]:
-                yield rows, columns, self.block(x, None if columns == rows else X[columns])
+        report, self.progress = self.progress, silent
+        try:
+            with report(len(slices), "layer kernels") as bar:
+                for i, rows in enumerate(slices):
+                    x = X[rows]
+                    for columns in slices[i:]:
+                        y = None if columns == rows else X[columns]
+                        yield rows, columns, self.block(x, y)
+                    bar.update()
+        finally:
+            self.progress = report
 
     def diag(self, X):
         """``Theta_l(x, x)``, shape (L, n) or (H, L, n), in O(n) time and memory."""
@@ -203,7 +209,7 @@ class TangentKernels:
         # Threads that share a deferred batch would each compute it, and hook the same network.
         deferred = isinstance(X, DeferredBatch) or isinstance(Y, DeferredBatch)
         parallel = Parallel(n_jobs=1 if deferred else self.n_jobs, prefer="threads")
-        with progress(n_tiles, "layer kernels", enabled=self.verbose) as bar:
+        with self.progress(n_tiles, "layer kernels") as bar:
             for i, rows in enumerate(rows_of_tiles):
                 x = X[rows]
                 row_of_tiles = columns_of_tiles[i if symmetric else 0 :]

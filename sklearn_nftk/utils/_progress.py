@@ -1,6 +1,7 @@
-"""Progress bars: tqdm where it is installed and somebody is looking, nothing otherwise."""
+"""How far a long computation has got: a tqdm bar, scikit-learn's callbacks, or nothing."""
 
 import sys
+from contextlib import contextmanager
 
 
 class _Silent:
@@ -17,6 +18,11 @@ class _Silent:
 
     def set_description(self, description):
         pass
+
+
+def silent(total, description):
+    """Show nothing."""
+    return _Silent()
 
 
 def progress(total, description, *, enabled=True, terminal_only=False):
@@ -38,3 +44,57 @@ def progress(total, description, *, enabled=True, terminal_only=False):
     except ImportError:
         return _Silent()
     return tqdm(total=total, desc=description, leave=False)
+
+
+class FitProgress:
+    """What a fit reports to: called as ``progress(total, description)`` like `progress`.
+
+    Each computation becomes a task of scikit-learn's callbacks and, with ``verbose``, a bar.
+
+    Parameters
+    ----------
+    estimator : estimator
+    context : sklearn.callback.CallbackContext
+        Of the fit.
+    """
+
+    def __init__(self, estimator, context):
+        self.estimator = estimator
+        self.context = context
+
+    @contextmanager
+    def __call__(self, total, description):
+        """Report one computation of `total` steps."""
+        task = self.context.subcontext(task_name=description, max_subtasks=total)
+        task.call_on_fit_task_begin(estimator=self.estimator)
+        with progress(total, description, enabled=self.estimator.verbose) as bar:
+            yield _Task(bar, task, self.estimator)
+        task.call_on_fit_task_end(estimator=self.estimator)
+
+
+class _Task:
+    """One computation of a fit."""
+
+    def __init__(self, bar, task, estimator):
+        self.bar = bar
+        self.task = task
+        self.estimator = estimator
+
+    def update(self, n=1):
+        self.bar.update(n)
+        for _ in range(n):
+            step = self.task.subcontext(task_name="step")
+            step.call_on_fit_task_begin(estimator=self.estimator)
+            step.call_on_fit_task_end(estimator=self.estimator)
+
+
+@contextmanager
+def fit_progress(estimator, X, y, sample_weight=None):
+    """Announce a fit to the callbacks of an estimator, and its end; yields a `FitProgress`."""
+    context = estimator._init_callback_context(max_subtasks=None)
+    metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+    context.call_on_fit_task_begin(estimator=estimator, X=X, y=y, metadata=metadata)
+    yield FitProgress(estimator, context)
+    context.call_on_fit_task_end(
+        estimator=estimator, X=X, y=y, metadata=metadata, reconstruction_attributes={}
+    )
