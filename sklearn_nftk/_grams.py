@@ -96,6 +96,27 @@ class LayerGrams:
             while sums:
                 yield sums.pop(0)
 
+    def subset(self, rows):
+        """The kernels of some rows among themselves, held in memory.
+
+        Parameters
+        ----------
+        rows : ndarray of int
+            In ascending order.
+        """
+        stack = np.empty((*self.shape[:2], len(rows), len(rows)), dtype=self.dtype)
+        for of_rows, of_columns, tile in self.tiles():
+            i, j = (
+                np.searchsorted(rows, [part.start, part.stop]) for part in (of_rows, of_columns)
+            )
+            mine, others = rows[slice(*i)] - of_rows.start, rows[slice(*j)] - of_columns.start
+            part = tile[..., mine[:, None], others]
+            stack[..., slice(*i), slice(*j)] = part
+            stack[..., slice(*j), slice(*i)] = part.swapaxes(-1, -2)
+        found = StoredGrams(stack if self.apart else stack[0])
+        found.scales = self.scales
+        return found
+
     def quadratics(self, A, families):
         """``a_j' K_l a_j`` for each column of A, shape (L, k).
 

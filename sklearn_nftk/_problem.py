@@ -40,6 +40,15 @@ class Problem:
         """Sample probabilities."""
         return self.s / self.s.sum()
 
+    def sample(self, n_rows):
+        """The same problem on at most so many rows, drawn once and for all."""
+        n = len(self.Y)
+        if n <= n_rows:
+            return self
+        rows = np.sort(np.random.RandomState(0).permutation(n)[:n_rows])
+        grams = self.grams.subset(rows)
+        return Problem(grams, self.Y[rows], self.s[rows], self.sample_weight[rows])
+
     def choose_C(self, weights):
         """Choose C by leave-one-out on the weights averaged over the decisions that share kernels.
 

@@ -199,3 +199,18 @@ def test_cosine_gives_unit_diagonals_and_survives_zero_gradients(rng):
     expected[:, 3] = 0
     assert_allclose(np.einsum("lii->li", cosine), expected, rtol=1e-12)
     assert np.abs(cosine).max() <= 1 + 1e-12
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_subset_of_the_kernels(apart, rng, monkeypatch):
+    monkeypatch.setattr("sklearn_nftk._grams._TILE_ROWS", 5)
+    stack = random_problem(rng, 6)[0]
+    grams = StoredGrams(stack.reshape(2, 3, 24, 24) if apart else stack)
+    grams.scales = rng.uniform(1, 2, grams.scales.shape)
+    rows = np.array([0, 3, 4, 11, 20, 23])
+    found = grams.subset(rows)
+    assert_allclose(found.stack, grams.stack[:, :, rows][:, :, :, rows], rtol=0)
+    weights = rng.uniform(size=(1, found.shape[1]))
+    (expected,) = grams.combined(weights, [0])
+    (combined,) = found.combined(weights, [0])
+    assert_allclose(combined, expected[np.ix_(rows, rows)])
