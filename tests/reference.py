@@ -121,8 +121,9 @@ def mkl_problem(features, Y, s, C, loss, p):
     residuals = cp.pos(1 - cp.multiply(Y, scores)) if loss == "hinge" else cp.square(Y - scores)
     radius = len(features) ** (1 / p - 1)
     regulariser = cp.square(cp.pnorm(norms, 2 * p / (p + 1))) / (2 * radius)
-    objective = regulariser + C * cp.sum(s @ residuals)
-    return cp.Problem(cp.Minimize(objective)).solve(solver=cp.CLARABEL)
+    scale = C * s.sum()  # solvers like objectives of about 1
+    objective = regulariser / scale + cp.sum((s / s.sum()) @ residuals)
+    return scale * cp.Problem(cp.Minimize(objective)).solve(solver=cp.CLARABEL)
 
 
 def machine_objective(K, Y, s, C, loss):
