@@ -469,6 +469,12 @@ def test_kernels_that_rounding_made_indefinite(loss):
     assert 0 <= solution.dual_gap <= 1
 
 
+def test_negative_quadratic_forms_are_rounding_and_raise_no_bound():
+    with pytest.warns(ConvergenceWarning):
+        solution = MarginProblem(2).solve(lambda w: Cut(1.0, -np.ones(2), 1.25), 1e-3, 5)
+    assert_allclose(solution.dual_gap, 0.2)
+
+
 def test_one_layer_needs_no_search():
     def oracle(w):
         raise AssertionError
