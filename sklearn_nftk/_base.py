@@ -9,7 +9,14 @@ from sklearn.base import BaseEstimator
 from ._problem import Problem
 from .utils._memory import require_memory, working_memory
 from .utils._sklearn import CallbackSupportMixin
-from .weights import fixed_weights, layer_scales, learned_weights
+from .weights import (
+    LevelMethod,
+    LpMarginProblem,
+    MarginProblem,
+    fixed_weights,
+    layer_scales,
+    learned_weights,
+)
 
 # Shares of uniform weights that shrinkage="auto" compares.
 _SHRINKAGES = (0.0, 0.5, 1.0)
@@ -17,13 +24,15 @@ _SHRINKAGES = (0.0, 0.5, 1.0)
 # to see differences that matter, few enough to cost little beside the fit.
 _STANDARD_ERRORS = 2.0
 _SHRINKAGE_ROWS = 500
+# Attributes that not every fit sets: those of an earlier fit would be wrong.
+_NOT_ALWAYS_SET = ("dual_gap_", "loo_scores_", "temperature_")
 
 
 class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
     """Kernel machine on a convex combination of layer kernels (DESIGN 1).
 
-    Subclasses provide the parameters ``normalize, kernel_weights, shrinkage, per_class, loss, C,
-    n_jobs, verbose``, targets in {-1, 1} or real, and blocks of kernels.
+    Subclasses provide the parameters ``normalize, kernel_weights, p, shrinkage, per_class, loss,
+    C, tol, max_iter, n_jobs, verbose``, targets in {-1, 1} or real, and blocks of kernels.
     """
 
     def _fit_grams(self, grams, layer_names, Y, s, sample_weight, progress):
@@ -41,15 +50,18 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
         progress : FitProgress
         """
         problem = Problem(grams, Y, s, sample_weight)
+        for name in _NOT_ALWAYS_SET:
+            self.__dict__.pop(name, None)
         statistics = grams.statistics(problem.p, Y)
         grams.scales, alive = layer_scales(statistics, self.normalize, grams.dtype, layer_names)
         statistics = [
             found.scaled(scales) for found, scales in zip(statistics, grams.scales, strict=True)
         ]
         with progress(1, "kernel weights") as task:
-            self.kernel_weights_ = self._learn_weights(problem, statistics, alive)
+            self.kernel_weights_, basis = self._learn_weights(problem, statistics, alive)
             task.update()
         with progress(1, "dual coefficients") as task:
+            self.C_ = self._choose_C(problem, basis)
             self._solve(problem)
             task.update()
         self._describe(problem, statistics, layer_names)
@@ -68,18 +80,48 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
     # -- weights --------------------------------------------------------------------------------
 
     def _learn_weights(self, problem, statistics, alive):
-        """Weights of each decision, shape (n_decisions, L)."""
+        """Weights of each decision, shape (n_decisions, L), and those that C is chosen with."""
+        self.n_iter_ = 1  # where the weights are given, or the solution of one problem
         # From one row for each family of kernels to one for each decision.
         scales, alive = problem.grams.scales[problem.families], alive[problem.families]
         method = self.kernel_weights
-        if not (isinstance(method, str) and method == "alignment"):
-            return fixed_weights(method, scales, alive)
-        weights = learned_weights(statistics, alive, per_class=self.per_class)
         uniform = fixed_weights("uniform", scales, alive)
-        shrinkage = self.shrinkage
-        if shrinkage == "auto":
-            shrinkage = self._choose_shrinkage(weights, uniform, problem)
-        return (1 - shrinkage) * weights + shrinkage * uniform
+        if isinstance(method, str) and method == "alignment":
+            weights = learned_weights(statistics, alive, per_class=self.per_class)
+            shrinkage = self.shrinkage
+            if shrinkage == "auto":
+                shrinkage = self._choose_shrinkage(weights, uniform, problem)
+            weights = (1 - shrinkage) * weights + shrinkage * uniform
+            return weights, weights
+        if isinstance(method, str) and method in ("margin", "lp"):
+            # The weights and the machine are the solution of one problem, at one C.
+            return self._best_margin(problem, alive, self._choose_C(problem, uniform)), uniform
+        weights = fixed_weights(method, scales, alive)
+        return weights, weights
+
+    def _best_margin(self, problem, alive, C):
+        """Weights of l1- or lp-norm multiple kernel learning, to a certified gap."""
+        n_decisions, n_layers = alive.shape
+        groups = [[c] for c in range(n_decisions)] if self.per_class else [range(n_decisions)]
+        weights = np.zeros((n_decisions, n_layers))
+        compiled: dict[int, LevelMethod] = {}
+        solutions = []
+        for group in groups:
+            used = alive[group].any(axis=0)
+            if not used.any():
+                weights[group] = 1 / n_layers
+                continue
+            size = int(used.sum())
+            if size not in compiled:
+                lp = self.kernel_weights == "lp"
+                compiled[size] = LpMarginProblem(size, self.p) if lp else MarginProblem(size)
+            oracle = problem.oracle(group, used, self.loss, C, precision=self.tol / 10)
+            solution = compiled[size].solve(oracle, self.tol, self.max_iter)
+            weights[np.ix_(group, used)] = solution.weights
+            solutions.append(solution)
+        self.dual_gap_ = max((found.dual_gap for found in solutions), default=0.0)
+        self.n_iter_ = max((found.n_iter for found in solutions), default=0) or 1
+        return weights
 
     def _choose_shrinkage(self, weights, uniform, problem):
         """Leave uniform weights only as far as the leave-one-out errors are evidence for it.
@@ -115,16 +157,19 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
 
     # -- dual coefficients ----------------------------------------------------------------------
 
+    def _choose_C(self, problem, weights):
+        """``C="auto"`` is chosen by leave-one-out for the squared loss, and 1 for the hinge."""
+        if not isinstance(self.C, str):
+            return float(self.C)
+        return problem.choose_C(weights) if self.loss == "squared" else 1.0
+
     def _solve(self, problem):
         if self.loss == "squared":
-            auto = isinstance(self.C, str)
-            self.C_ = problem.choose_C(self.kernel_weights_) if auto else float(self.C)
             solution = problem.ridge(self.kernel_weights_, self.C_)
             self.dual_coef_ = solution.dual_coef.T
             self.intercept_ = solution.intercept
             self.loo_scores_ = solution.loo_scores
         else:
-            self.C_ = 1.0 if isinstance(self.C, str) else float(self.C)
             self.dual_coef_, self.intercept_ = problem.hinge(
                 self.kernel_weights_, self.C_, self.n_jobs
             )
@@ -140,7 +185,6 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
         row_means = np.array([found.row_means for found in statistics])[problem.families]
         mean_sums = np.einsum("cn,cln->cl", self.dual_coef_, row_means)
         self.mean_contributions_ = self.kernel_weights_ * mean_sums
-        self.n_iter_ = 1  # the weights are the solution of one convex problem
 
     # -- decisions ------------------------------------------------------------------------------
 

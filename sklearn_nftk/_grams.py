@@ -135,6 +135,33 @@ class LayerGrams:
         return found / self.scales[families].T
 
 
+class FamilyView:
+    """Some layers of one family, for solvers that combine them again and again.
+
+    Parameters
+    ----------
+    grams : LayerGrams
+    family : int
+    used : ndarray of bool, shape (L,)
+        The layers that are seen.
+    """
+
+    def __init__(self, grams, family, used):
+        self.grams = grams
+        self.family = family
+        self.used = used
+
+    def combined(self, weights):
+        """``sum_l w_l K_l`` in float64, shape (n, n), to keep."""
+        row = np.zeros(len(self.used))
+        row[self.used] = weights
+        return next(self.grams.combined(row[None], [self.family]))
+
+    def quadratics(self, A):
+        """``a_j' K_l a_j``, shape (L, k)."""
+        return self.grams.quadratics(A, [self.family] * A.shape[1])[self.used]
+
+
 class StoredGrams(LayerGrams):
     """Kernels held in memory.
 

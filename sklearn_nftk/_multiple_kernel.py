@@ -130,21 +130,27 @@ class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
         *,
         normalize="variance",
         kernel_weights="alignment",
+        p=2.0,
         shrinkage="auto",
         per_class=True,
         loss="squared",
         C="auto",
         class_weight=None,
+        tol=1e-3,
+        max_iter=100,
         n_jobs=None,
         verbose=0,
     ):
         self.normalize = normalize
         self.kernel_weights = kernel_weights
+        self.p = p
         self.shrinkage = shrinkage
         self.per_class = per_class
         self.loss = loss
         self.C = C
         self.class_weight = class_weight
+        self.tol = tol
+        self.max_iter = max_iter
         self.n_jobs = n_jobs
         self.verbose = verbose
 
@@ -222,19 +228,25 @@ class MultipleKernelRegressor(KernelRegressorMixin, _BaseMultipleKernel):
         *,
         normalize="variance",
         kernel_weights="alignment",
+        p=2.0,
         shrinkage="auto",
         per_class=True,
         loss="squared",
         C="auto",
+        tol=1e-3,
+        max_iter=100,
         n_jobs=None,
         verbose=0,
     ):
         self.normalize = normalize
         self.kernel_weights = kernel_weights
+        self.p = p
         self.shrinkage = shrinkage
         self.per_class = per_class
         self.loss = loss
         self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
         self.n_jobs = n_jobs
         self.verbose = verbose
 

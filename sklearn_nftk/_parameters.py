@@ -10,11 +10,17 @@ from .weights import NORMALIZATIONS
 # of the learner: kernels in, decisions out
 LEARNER = {
     "normalize": [StrOptions(set(NORMALIZATIONS))],
-    "kernel_weights": [StrOptions({"alignment", "uniform", "sum"}), "array-like"],
+    "kernel_weights": [
+        StrOptions({"alignment", "margin", "lp", "uniform", "sum"}),
+        "array-like",
+    ],
+    "p": [Interval(Real, 1, None, closed="neither")],
     "shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
     "per_class": ["boolean"],
     "loss": [StrOptions({"squared", "hinge"})],
     "C": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+    "tol": [Interval(Real, 0, None, closed="neither")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
     "n_jobs": [Integral, None],
     "verbose": ["verbose"],
 }

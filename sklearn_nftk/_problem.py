@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from .solvers import C_GRID, hinge, loo_errors, ridge
+from ._grams import FamilyView
+from .solvers import C_GRID, HingeOracle, RidgeOracle, hinge, loo_errors, ridge
+from .weights import Cut
 
 
 class Problem:
@@ -86,6 +88,34 @@ class Problem:
             np.concatenate(parts, axis=-1)[..., order] for parts in zip(*solutions, strict=True)
         ]
         return type(solutions[0])(*joined)
+
+    def oracle(self, decisions, used, loss, C, precision):
+        """What the kernel machines of some decisions say about common weights: ``w -> Cut``.
+
+        Parameters
+        ----------
+        decisions : list of int
+        used : ndarray of bool, shape (L,)
+            The layers that weights are asked for.
+        loss : {"squared", "hinge"}
+        C : float
+        precision : float
+            Relative duality gap to which the hinge loss is solved.
+        """
+        parts: list[RidgeOracle | HingeOracle] = []
+        for family in sorted({self.families[c] for c in decisions}):
+            view = FamilyView(self.grams, family, used)
+            Y = self.Y[:, [c for c in decisions if self.families[c] == family]]
+            if loss == "squared":
+                parts.append(RidgeOracle(view, Y, self.s, C))
+            else:
+                parts.append(HingeOracle(view, Y, self.s, C, precision))
+
+        def cut(weights):
+            linear, quadratics, upper = zip(*(part(weights) for part in parts), strict=True)
+            return Cut(sum(linear), np.sum(quadratics, axis=0), sum(upper))
+
+        return cut
 
     def hinge(self, weights, C, n_jobs):
         """Solve every decision by libsvm, `n_jobs` at a time."""

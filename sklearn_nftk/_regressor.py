@@ -58,10 +58,13 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
         outputs="mean",
         normalize="variance",
         kernel_weights="alignment",
+        p=2.0,
         shrinkage="auto",
         per_class=True,
         loss="squared",
         C="auto",
+        tol=1e-3,
+        max_iter=100,
         device="auto",
         dtype="auto",
         n_jobs=None,
@@ -73,10 +76,13 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
         self.outputs = outputs
         self.normalize = normalize
         self.kernel_weights = kernel_weights
+        self.p = p
         self.shrinkage = shrinkage
         self.per_class = per_class
         self.loss = loss
         self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
         self.device = device
         self.dtype = dtype
         self.n_jobs = n_jobs

@@ -2,8 +2,10 @@
 
 import copy
 
+import cvxpy as cp
 import numpy as np
 import torch
+from sklearn.svm import SVC
 from torch.func import functional_call, jacrev
 
 
@@ -47,11 +49,7 @@ def alignment_terms(kernels, y, s):
 
 def best_on_simplex(M, a, step):
     """Largest centred alignment ``a'w / sqrt(w'Mw)`` over a grid of the simplex, L = 2 or 3."""
-    ticks = np.linspace(0, 1, round(1 / step) + 1)
-    free = np.stack(np.meshgrid(*[ticks] * (len(a) - 1), indexing="ij"), axis=-1)
-    free = free.reshape(-1, len(a) - 1)
-    free = free[free.sum(axis=1) <= 1 + 1e-12]
-    grid = np.column_stack([free, 1 - free.sum(axis=1)])
+    grid = simplex_grid(len(a), step)
     values = grid @ a / np.sqrt(np.sum((grid @ M) * grid, axis=1))
     return grid[values.argmax()]
 
@@ -107,3 +105,70 @@ def one_gradient_at_a_time(module, X, groups):
                     kernel[i, j] += np.sum(g[i] * g[j]) / g.shape[1]
         kernels.append(kernel)
     return np.array(kernels)
+
+
+def mkl_problem(features, Y, s, C, loss, p):
+    """Primal problem of lp-norm multiple kernel learning on explicit features, whole in cvxpy.
+
+    ``1/2 L^(1 - 1/p) ||(||f_l||)_l||_q^2 + C sum_i s_i loss_i``, q = 2 p / (p + 1): for p = 1 it
+    is ``1/2 (sum_l ||f_l||)^2``. Columns of Y share the norms. Returns the optimal value.
+    """
+    k = Y.shape[1]
+    f = [cp.Variable((F.shape[1], k)) for F in features]
+    b = cp.Variable((1, k))
+    norms = cp.hstack([cp.norm(f_l, "fro") for f_l in f])
+    scores = sum(F @ f_l for F, f_l in zip(features, f, strict=True)) + np.ones((len(Y), 1)) @ b
+    residuals = cp.pos(1 - cp.multiply(Y, scores)) if loss == "hinge" else cp.square(Y - scores)
+    radius = len(features) ** (1 / p - 1)
+    regulariser = cp.square(cp.pnorm(norms, 2 * p / (p + 1))) / (2 * radius)
+    scale = C * s.sum()  # solvers like objectives of about 1
+    objective = regulariser / scale + cp.sum((s / s.sum()) @ residuals)
+    return scale * cp.Problem(cp.Minimize(objective)).solve(solver=cp.CLARABEL)
+
+
+def machine_objective(K, Y, s, C, loss):
+    """Primal objective of kernel machines on one kernel, summed over the columns of Y."""
+    total = 0.0
+    for y in Y.T:
+        if loss == "hinge":
+            svc = SVC(C=C, kernel="precomputed", tol=1e-9).fit(K, y, sample_weight=s)
+            a = np.zeros(len(y))
+            a[svc.support_] = svc.dual_coef_[0]
+            f = K @ a + svc.intercept_
+            losses = np.maximum(0, 1 - y * f)
+        else:
+            a, b = ridge(K, y, s, C)
+            losses = (y - K @ a - b) ** 2
+        total += a @ K @ a / 2 + C * (s @ losses)
+    return total
+
+
+def simplex_grid(n_layers, step):
+    """Points of a grid of the simplex, L = 2 or 3."""
+    ticks = np.linspace(0, 1, round(1 / step) + 1)
+    free = np.stack(np.meshgrid(*[ticks] * (n_layers - 1), indexing="ij"), axis=-1)
+    free = free.reshape(-1, n_layers - 1)
+    free = free[free.sum(axis=1) <= 1 + 1e-12]
+    return np.column_stack([free, (1 - free.sum(axis=1)).clip(0)])
+
+
+def frank_wolfe(kernels, y, s, C, steps):
+    """Weights of l1-norm multiple kernel learning with hinge loss, by conditional gradients."""
+    w = np.ones(len(kernels)) / len(kernels)
+    for step in range(steps):
+        svc = SVC(C=C, kernel="precomputed", tol=1e-6)
+        svc.fit(np.tensordot(w, kernels, 1), y, sample_weight=s)
+        a = np.zeros(len(y))
+        a[svc.support_] = svc.dual_coef_[0]
+        steepest = np.eye(len(kernels))[np.argmax([a @ K @ a for K in kernels])]
+        w += 2 / (step + 2) * (steepest - w)
+    return w
+
+
+def qcqp_weights(features, y, s, C):
+    """Weights as the multipliers of the dual problem, ``||F_l' a||^2 <= t`` (they sum to 1/2)."""
+    alpha, t = cp.Variable(len(y)), cp.Variable()
+    below = [cp.sum_squares(F.T @ cp.multiply(y, alpha)) <= t for F in features]
+    box = [alpha >= 0, alpha <= C * s, y @ alpha == 0]
+    cp.Problem(cp.Maximize(cp.sum(alpha) - t / 2), below + box).solve(solver=cp.CLARABEL)
+    return np.array([float(np.ravel(c.dual_value)[0]) for c in below])

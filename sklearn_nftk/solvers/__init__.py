@@ -1,6 +1,15 @@
-"""Kernel machines on one combined kernel: ridge with exact leave-one-out, and hinge."""
+"""Kernel machines on one combined kernel: ridge with exact leave-one-out, hinge, their cuts."""
 
 from ._hinge import hinge
-from ._ridge import C_GRID, loo_errors, ridge
+from ._oracles import HingeOracle, RidgeOracle
+from ._ridge import C_GRID, loo_errors, ridge, ridge_coefficients
 
-__all__ = ["C_GRID", "hinge", "loo_errors", "ridge"]
+__all__ = [
+    "C_GRID",
+    "HingeOracle",
+    "RidgeOracle",
+    "hinge",
+    "loo_errors",
+    "ridge",
+    "ridge_coefficients",
+]

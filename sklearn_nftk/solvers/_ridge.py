@@ -52,18 +52,39 @@ def ridge(K, Y, s, rho, C):
     RidgeSolution
     """
     q = np.sqrt(s)
-    _scale(K, q)
-    diagonal = K.diagonal().copy()
-    K.flat[:: len(K) + 1] += 1 / (2 * C)
-    # The transpose of a C-contiguous symmetric matrix is Fortran-contiguous: factored in place.
-    factor, info = dpotrf(K.T, lower=1, clean=0, overwrite_a=1)
-    if info:
-        # Rounding made K indefinite beyond 1 / (2 C); dpotrf left the strict upper half intact.
-        return next(_Spectrum(_restored(factor, diagonal), Y, q).solve(Y, q, rho, [C]))
-    solutions, _ = dpotrs(factor, np.column_stack([q, q[:, None] * Y]), lower=1)
+    factor, restored = _factor(K, q, C)
+    if factor is None:
+        return next(_Spectrum(restored, Y, q).solve(Y, q, rho, [C]))
+    Nq, NY = _solve_factored(factor, Y, q)
     inverse, _ = dtrtri(factor, lower=1, overwrite_c=1)
     N_diagonal = np.array([inverse[i:, i] @ inverse[i:, i] for i in range(len(q))])
-    return _solution(solutions[:, 0], solutions[:, 1:], N_diagonal, Y, q, rho, C)
+    return _solution(Nq, NY, N_diagonal, Y, q, rho, C)
+
+
+def ridge_coefficients(K, Y, s, C):
+    """Dual coefficients alone, for a third of the work of `ridge`.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n, n)
+        Combined kernel, float64. Overwritten.
+    Y : ndarray of shape (n, k)
+        Targets.
+    s : ndarray of shape (n,)
+        Positive sample weights of the loss.
+    C : float
+
+    Returns
+    -------
+    ndarray of shape (n, k)
+    """
+    q = np.sqrt(s)
+    factor, restored = _factor(K, q, C)
+    if factor is None:
+        spectrum = _Spectrum(restored, Y, q)
+        return next(spectrum.solve(Y, q, np.zeros(len(q)), [C])).dual_coef
+    Nq, NY = _solve_factored(factor, Y, q)
+    return q[:, None] * _bordered(Nq, NY, q)[0]
 
 
 def loo_errors(K, Y, s, rho, grid=C_GRID):
@@ -87,6 +108,27 @@ def loo_errors(K, Y, s, rho, grid=C_GRID):
     _scale(K, q)
     solutions = _Spectrum(K, Y, q).solve(Y, q, rho, grid)
     return np.array([s @ np.sum((Y - solution.loo_scores) ** 2, axis=1) for solution in solutions])
+
+
+def _factor(K, q, C):
+    """Cholesky factor of ``q K q + I / (2 C)`` in place; or None, and ``q K q``.
+
+    The latter when rounding made K indefinite beyond ``1 / (2 C)``.
+    """
+    _scale(K, q)
+    diagonal = K.diagonal().copy()
+    K.flat[:: len(K) + 1] += 1 / (2 * C)
+    # The transpose of a C-contiguous symmetric matrix is Fortran-contiguous: factored in place.
+    factor, info = dpotrf(K.T, lower=1, clean=0, overwrite_a=1)
+    if info:  # dpotrf left the strict upper half intact
+        return None, _restored(factor, diagonal)
+    return factor, None
+
+
+def _solve_factored(factor, Y, q):
+    """``N q`` and ``N (q o Y)``."""
+    solutions, _ = dpotrs(factor, np.column_stack([q, q[:, None] * Y]), lower=1)
+    return solutions[:, 0], solutions[:, 1:]
 
 
 def _scale(K, q):
@@ -119,13 +161,17 @@ class _Spectrum:
 
 def _solution(Nq, NY, N_diagonal, Y, q, rho, C):
     """Put together what both factorisations yield: ``N q``, ``N (q o Y)`` and ``diag(N)``."""
-    qNq = q @ Nq
-    intercept = q @ NY / qNq
-    alpha = NY - np.outer(Nq, intercept)
+    alpha, intercept = _bordered(Nq, NY, q)
     residuals = alpha / (2 * C * q[:, None])
-    kept = (N_diagonal - Nq**2 / qNq) / (2 * C)  # 1 - h, without cancellation
+    kept = (N_diagonal - Nq**2 / (q @ Nq)) / (2 * C)  # 1 - h, without cancellation
     loo_residuals = residuals / ((1 - rho) + rho * kept)[:, None]
     return RidgeSolution(q[:, None] * alpha, intercept, Y - loo_residuals)
+
+
+def _bordered(Nq, NY, q):
+    """Eliminate the border: scaled coefficients with ``q' alpha = 0``, and intercepts."""
+    intercept = q @ NY / (q @ Nq)
+    return NY - np.outer(Nq, intercept), intercept
 
 
 def _restored(factor, diagonal):

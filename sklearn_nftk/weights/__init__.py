@@ -4,14 +4,22 @@ Every problem sees the statistics alone, so its size is the number of layers, ne
 """
 
 from ._alignment import AlignmentProblem
+from ._level import Cut, LevelMethod, MarginSolution
+from ._lp import LpMarginProblem
+from ._margin import MarginProblem
 from ._methods import fixed_weights, learned_weights
 from ._normalize import NORMALIZATIONS, cosine_normalise, layer_scales
 from ._statistics import KernelStatistics, StatisticsAccumulator
 
 __all__ = [
     "AlignmentProblem",
+    "Cut",
     "NORMALIZATIONS",
     "KernelStatistics",
+    "LevelMethod",
+    "LpMarginProblem",
+    "MarginProblem",
+    "MarginSolution",
     "StatisticsAccumulator",
     "cosine_normalise",
     "fixed_weights",
