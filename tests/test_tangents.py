@@ -203,3 +203,19 @@ def test_wrong_rules_are_caught_and_replaced():
         assert relative_error(np.moveaxis(layer_kernels(module, X), -1, 0), expected) <= 1e-9
     finally:
         del _RULES[Odd]
+
+
+def test_modules_of_two_names_keep_their_parameters():
+    torch.manual_seed(0)
+    first = nn.Linear(4, 4)
+    module = nn.Sequential(first, nn.Tanh(), first, nn.ConvTranspose1d(4, 4, 1), nn.Flatten())
+    module = nn.Sequential(nn.Unflatten(1, (4, 4)), module, nn.Linear(16, 1)).double()
+    X = torch.randn(5, 16, dtype=torch.float64)
+    source = TangentKernels(copy.deepcopy(module))
+    source.check(X)
+    assert source.generic_layers
+    before = {name: p.data_ptr() for name, p in source.network.named_parameters()}
+    source.block(X)
+    parameters = dict(source.network.named_parameters())
+    assert {name: p.data_ptr() for name, p in parameters.items()} == before
+    assert all(p.requires_grad for p in parameters.values())

@@ -214,3 +214,13 @@ def test_subset_of_the_kernels(apart, rng, monkeypatch):
     (expected,) = grams.combined(weights, [0])
     (combined,) = found.combined(weights, [0])
     assert_allclose(combined, expected[np.ix_(rows, rows)])
+
+
+def test_rounding_in_place_of_a_kernel_counts_as_zero(rng):
+    stack, Y, s = random_problem(rng, 2)
+    features = 1e-15 * rng.standard_normal((24, 3))
+    stack = np.concatenate([stack, (features @ features.T)[None]])
+    statistics = stack_statistics(stack, s / s.sum(), Y)
+    with pytest.warns(UserWarning, match=r"zero or constant .*\['c'\]"):
+        _, alive = layer_scales([statistics], "variance", stack.dtype, ["a", "b", "c"])
+    assert alive.tolist() == [[True, True, False]]

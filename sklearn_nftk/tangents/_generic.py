@@ -1,7 +1,7 @@
 """The generic way: gradients written out, for any parameters of any network."""
 
 import warnings
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import torch
 from torch.func import functional_call, jacrev, vmap
@@ -52,10 +52,22 @@ def vectorised_jacobians(network, x, names, heads):
         return heads(f)[0]
 
     # Fused attention has no batching rule; where others are missing torch loops, and says so.
-    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+    with _left_alone(network), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
         jacobians = vmap(jacrev(outputs), in_dims=(None, 0))(moving, x)
     return {name: jacobian.flatten(2) for name, jacobian in jacobians.items()}
+
+
+@contextmanager
+def _left_alone(network):
+    """Put parameters back: `functional_call` loses those of a module that has two names."""
+    before = [(m, dict(m._parameters), dict(m._buffers)) for m in network.modules()]
+    try:
+        yield
+    finally:
+        for module, parameters, buffers in before:
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
 
 
 def looped_jacobians(network, x, names, heads):

@@ -39,7 +39,11 @@ def layer_scales(statistics, normalize, dtype, layer_names):
     """
     variances = np.array([found.variances for found in statistics])
     diagonals = np.array([found.mean_diagonal for found in statistics])
-    alive = variances > 32 * np.finfo(dtype).eps * np.abs(diagonals)
+    eps = 64 * np.finfo(dtype).eps
+    # A gradient that vanishes exactly (of a shift before a normalisation, say) leaves rounding of
+    # the other gradients behind.
+    noise = eps**2 * diagonals.max(axis=1, keepdims=True)
+    alive = (variances > eps * np.abs(diagonals)) & (diagonals > noise)
     if not alive.all():
         names = [name for name, ok in zip(layer_names, alive.all(axis=0), strict=True) if not ok]
         every = alive.any(axis=1).all()
