@@ -1,5 +1,7 @@
 """What is known of a batch of samples: its factors, kept, or computed when asked for."""
 
+from itertools import pairwise
+
 import torch
 
 
@@ -12,26 +14,32 @@ class Batch:
     def __len__(self):
         return len(self.factors[0][0])
 
+    def _each(self, change):
+        return Batch([[change(part) for part in parts] for parts in self.factors])
+
     def __getitem__(self, rows):
-        return Batch([[part[rows] for part in parts] for parts in self.factors])
+        return self._each(lambda part: part[rows])
 
     @classmethod
-    def concatenate(cls, batches):
-        """Join batches of samples."""
-        if len(batches) == 1:
-            return batches[0]
-        layers = zip(*(batch.factors for batch in batches), strict=True)
-        return cls(
-            [
-                [type(parts[0]).concatenate(parts) for parts in zip(*layer, strict=True)]
-                for layer in layers
-            ]
-        )
+    def joined(cls, pieces, n):
+        """Join pieces, of `n` samples together, as they come."""
+        whole, start = None, 0
+        for piece in pieces:
+            if len(piece) == n:
+                return piece
+            if whole is None:
+                whole = piece._each(lambda part: part.empty(n))
+            rows = slice(start, start := start + len(piece))
+            for mine, other in zip(whole.factors, piece.factors, strict=True):
+                for part, piece_of_part in zip(mine, other, strict=True):
+                    part[rows].copy_(piece_of_part)
+        return whole
 
     @property
     def n_bytes(self):
-        """Bytes of all factors."""
-        return sum(part.n_bytes for parts in self.factors for part in parts)
+        """Bytes of all factors that are there once, and of those that are there for each head."""
+        parts = [part.n_bytes for parts in self.factors for part in parts]
+        return tuple(sum(n_bytes) for n_bytes in zip(*parts, strict=True))
 
     def diagonals(self):
         """Squared gradient norms of each head, a tensor of shape (H, L, n)."""
@@ -45,24 +53,28 @@ class DeferredBatch:
     Parameters
     ----------
     compute : callable
-        From samples to a `Batch`.
+        From samples and a slice of the heads to a `Batch`.
     X : array or tensor of shape (n, ...)
-    step : int
-        How many samples are computed at once where all are gone through.
+    heads : slice
+        Those it stands for.
     """
 
-    def __init__(self, compute, X, step):
+    def __init__(self, compute, X, heads):
         self.compute = compute
         self.X = X
-        self.step = step
+        self.heads = heads
 
     def __len__(self):
         return len(self.X)
 
     def __getitem__(self, rows):
-        return self.compute(self.X[rows])
+        return self.compute(self.X[rows], self.heads)
 
-    def diagonals(self):
-        """Squared gradient norms of each head, a tensor of shape (H, L, n)."""
-        starts = range(0, len(self), self.step)
-        return torch.cat([self[start : start + self.step].diagonals() for start in starts], dim=2)
+    def take_heads(self, heads):
+        """Stand for a slice of the heads."""
+        return DeferredBatch(self.compute, self.X, heads)
+
+
+def slices(n, size):
+    """Slices of at most `size` that make up ``range(n)``."""
+    return [slice(a, b) for a, b in pairwise([*range(0, n, size), n])]

@@ -22,7 +22,11 @@ class Use(NamedTuple):
     gradients: torch.Tensor  # (n, H, ...)
 
 
-def capture(network, X, modules, heads):
+class InPlaceError(Exception):
+    """Something kept without a copy was overwritten by an in-place operation that followed."""
+
+
+def capture(network, X, modules, heads, *, copy=True):
     """Run a batch through the network, watching some of its modules.
 
     Parameters
@@ -34,15 +38,23 @@ def capture(network, X, modules, heads):
         Modules to watch, by name.
     heads : callable
         (n, O) -> (n, H).
+    copy : bool
+        Keep copies, which in-place operations cannot reach. Without them passes are faster.
 
     Returns
     -------
     dict of str to list of Use
         For each watched module, its uses in the order of the forward pass; empty for a module that
         was not called, or not with one tensor in and one tensor out.
+
+    Raises
+    ------
+    InPlaceError
+        If copies are needed and there are none.
     """
     inputs: dict[str, list] = {name: [] for name in modules}
     outputs: dict[str, list] = {name: [] for name in modules}
+    versions: list[tuple] = []
 
     def hook(name):
         def record(module, args, output):
@@ -50,10 +62,14 @@ def capture(network, X, modules, heads):
                 return None
             # The first watched module may be where gradients begin to be tracked.
             watched = output if output.requires_grad else output.detach().requires_grad_()
-            inputs[name].append(args[0].detach().clone())
+            # What was not made in this pass may be a buffer that the next pass overwrites.
+            kept = args[0].detach()
+            inputs[name].append(kept.clone() if copy or not args[0].requires_grad else kept)
             outputs[name].append(watched)
-            # In-place operations that follow must not reach the tensors kept here.
-            return watched.clone()
+            if copy or output is args[0] or output.is_inference():
+                return watched.clone()
+            versions.extend((t, t._version) for t in (inputs[name][-1], watched))
+            return watched
 
         return record
 
@@ -64,6 +80,8 @@ def capture(network, X, modules, heads):
     finally:
         for handle in handles:
             handle.remove()
+    if any(tensor._version != version for tensor, version in versions):
+        raise InPlaceError
     flat = [tensor for tensors in outputs.values() for tensor in tensors]
     gradients = iter(_gradients(f, flat))
     return {name: [Use(a, next(gradients)) for a in tensors] for name, tensors in inputs.items()}
@@ -72,12 +90,17 @@ def capture(network, X, modules, heads):
 def _gradients(f, tensors):
     """Gradients of each column of `f`, summed over samples, stacked along axis 1."""
     n_heads = f.shape[1]
-    stacked = [t.new_zeros((t.shape[0], n_heads, *t.shape[1:])) for t in tensors]
-    if tensors and f.requires_grad:
-        for h in range(n_heads):
-            columns = torch.autograd.grad(
-                f[:, h].sum(), tensors, retain_graph=h < n_heads - 1, materialize_grads=True
-            )
-            for g, column in zip(stacked, columns, strict=True):
-                g[:, h] = column
+    if not (tensors and f.requires_grad):
+        return [t.new_zeros((t.shape[0], n_heads, *t.shape[1:])) for t in tensors]
+    stacked = []
+    for h in range(n_heads):
+        columns = torch.autograd.grad(
+            f[:, h].sum(), tensors, retain_graph=h < n_heads - 1, materialize_grads=True
+        )
+        if n_heads == 1:
+            return [column[:, None] for column in columns]
+        if h == 0:
+            stacked = [t.new_empty((t.shape[0], n_heads, *t.shape[1:])) for t in columns]
+        for g, column in zip(stacked, columns, strict=True):
+            g[:, h] = column
     return stacked

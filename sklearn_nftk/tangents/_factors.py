@@ -8,11 +8,14 @@ each head (``gram_per_head``). Where a mean over outputs is meant, the heads are
 
 import torch
 
+from ..utils._device import empty
+
 
 class Factor:
     """What every kind of factor shares: tensors whose first axis is the samples.
 
     Subclasses name these tensors in ``fields`` and keep what is equal for all samples elsewhere.
+    The last field holds all heads, the others what the heads share.
     """
 
     fields: tuple[str, ...] = ()
@@ -29,18 +32,23 @@ class Factor:
     def __getitem__(self, rows):
         return self._with(**{name: getattr(self, name)[rows] for name in self.fields})
 
-    @classmethod
-    def concatenate(cls, factors):
-        """Join batches of samples."""
-        joined = {
-            name: torch.cat([getattr(factor, name) for factor in factors]) for name in cls.fields
-        }
-        return factors[0]._with(**joined)
+    def empty(self, n):
+        """Make room for `n` samples of the same kind."""
+        tensors = {name: getattr(self, name) for name in self.fields}
+        return self._with(
+            **{name: empty((n, *t.shape[1:]), t.dtype, t.device) for name, t in tensors.items()}
+        )
+
+    def copy_(self, other):
+        """Copy the samples of another factor of the same kind into the room of this one."""
+        for name in self.fields:
+            getattr(self, name).copy_(getattr(other, name))
 
     @property
     def n_bytes(self):
-        """Bytes of all samples together."""
-        return sum(getattr(self, name).nbytes for name in self.fields)
+        """Bytes of what is there once, and of what is there for each head, all heads together."""
+        n_bytes = [getattr(self, name).nbytes for name in self.fields]
+        return sum(n_bytes[:-1]), n_bytes[-1]
 
     def gram(self, other, out):
         """Write the Gram with `other`, summed over the heads, into `out` of shape (n, m)."""
@@ -98,8 +106,7 @@ class OuterFactor(Factor):
 
     def diagonal(self):
         """Squared norms of the gradients of each head, shape (n, H)."""
-        inputs = self.inputs.square().sum(1, keepdim=True) + self.bias
-        return self.gradients.square().sum(2) * inputs
+        return _squared_norm(self.gradients) * (_squared_norm(self.inputs) + self.bias)[:, None]
 
 
 class DenseFactor(Factor):
@@ -131,7 +138,7 @@ class DenseFactor(Factor):
 
     def diagonal(self):
         """Squared norms of the gradients of each head, shape (n, H)."""
-        return self.jacobian.square().sum(2)
+        return _squared_norm(self.jacobian)
 
 
 class PositionFactor(Factor):
@@ -200,3 +207,8 @@ def _products_per_head(mine, others, out):
     for head, plane in enumerate(out):
         torch.mm(mine[:, head], others[:, head].T, out=plane)
     return out
+
+
+def _squared_norm(tensor):
+    """Of the last axis, without a temporary array of the squares."""
+    return torch.linalg.vector_norm(tensor, dim=-1).square()

@@ -74,14 +74,16 @@ def looped_jacobians(network, x, names, heads):
     """Gradients of shape (n, H, P) for each name: one backward pass per sample and head."""
     by_name = dict(network.named_parameters())
     parameters = [by_name[name] for name in names]
-    found: dict[str, list] = {name: [] for name in names}
-    for sample in x:
+    found = {}
+    for i, sample in enumerate(x):
         with torch.enable_grad():
             outputs = heads(network(sample[None].clone()))[0]
-        rows = [_gradients(output, parameters) for output in outputs]
-        for name, of_heads in zip(names, zip(*rows, strict=True), strict=True):
-            found[name].append(torch.stack(of_heads).flatten(1))
-    return {name: torch.stack(rows) for name, rows in found.items()}
+        for h, output in enumerate(outputs):
+            for name, gradient in zip(names, _gradients(output, parameters), strict=True):
+                if not i and not h:
+                    found[name] = gradient.new_empty((len(x), len(outputs), gradient.numel()))
+                found[name][i, h] = gradient.flatten()
+    return found
 
 
 def _gradients(output, parameters):

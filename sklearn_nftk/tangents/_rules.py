@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from ..networks import NTKLinear
+from ..utils._device import empty
 from ._factors import DenseFactor, OuterFactor, PositionFactor
 
 _RULES: dict[type, Callable] = {}
-# Patches of a convolution are unfolded for so many bytes at a time.
-_PATCH_BYTES = 2**26
+# Patches of a convolution are unfolded for so many bytes at a time: they stay in the cache.
+_PATCH_BYTES = 2**22
 
 
 def register_rule(*module_types):
@@ -103,28 +104,33 @@ def convolution(module, parameters, uses):
     n_spatial = len(module.kernel_size)
     if any(use.inputs.ndim != n_spatial + 2 for use in uses):
         return None
-    parts = []
-    if "weight" in parameters:
-        parts.append(sum(_convolution_weight(module, *use) for use in uses))
-    if "bias" in parameters:
-        parts.append(sum(use.gradients.flatten(3).sum(3) for use in uses))
-    return DenseFactor(torch.cat([part.flatten(2) for part in parts], dim=2))
+    n, n_heads, c_out = uses[0].gradients.shape[:3]
+    n_weight = module.weight.numel() if "weight" in parameters else 0
+    n_bias = c_out if "bias" in parameters else 0
+    like = uses[0].gradients
+    jacobian = empty((n, n_heads, n_weight + n_bias), like.dtype, like.device)
+    if n_weight:
+        weight = jacobian[:, :, :n_weight].unflatten(2, (c_out, -1))
+        for use in uses:
+            _convolution_weight(module, use, weight, add=use is not uses[0])
+    if n_bias:
+        jacobian[:, :, n_weight:] = sum(use.gradients.flatten(3).sum(3) for use in uses)
+    return DenseFactor(jacobian)
 
 
-def _convolution_weight(module, inputs, gradients):
-    """Per-sample gradients of the weight, shape (n, H, C_out, C_in / groups * taps)."""
+def _convolution_weight(module, use, out, *, add):
+    """Write per-sample gradients of the weight, shape (n, H, C_out, C_in / groups * taps)."""
+    inputs, gradients = use
     n, n_heads, c_out = gradients.shape[:3]
     g = module.groups
-    out = gradients.new_empty((n, n_heads, c_out, module.weight[0].numel()))
     per_sample = module.weight[0].numel() * g * gradients[0, 0, 0].numel() * gradients.itemsize
     step = max(1, _PATCH_BYTES // per_sample)
     for start in range(0, n, step):
         rows = slice(start, start + step)
         patches = _patches(module, inputs[rows])  # (b, g, C_in / g * taps, positions)
         grouped = gradients[rows].reshape(len(patches), n_heads, g, c_out // g, -1)
-        products = grouped @ patches[:, None].mT
-        out[rows] = products.reshape(len(patches), n_heads, c_out, -1)
-    return out
+        products = (grouped @ patches[:, None].mT).reshape(len(patches), n_heads, c_out, -1)
+        out[rows] = out[rows] + products if add else products
 
 
 def _patches(module, x):

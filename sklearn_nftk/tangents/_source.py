@@ -1,37 +1,27 @@
 """Layer kernels of a torch network: the first kernel source."""
 
-from itertools import pairwise
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 import torch
 from joblib import Parallel, delayed
-from torch import nn
 
-from ..utils._device import free_memory, full_precision
+from ..utils._device import empty, free_memory, full_precision
 from ..utils._memory import require_memory
 from ..utils._progress import silent
-from ._batches import Batch, DeferredBatch
-from ._capture import HEADS, capture
+from ._batches import Batch, DeferredBatch, slices
+from ._capture import HEADS
 from ._check import check_network, failing_layers
-from ._generic import generic_factors
 from ._layers import group_layers
-from ._rules import rule_for
+from ._passes import Part, Passes
+from ._transfer import Transfer
 
-# Wide enough for the matrix products to run at full speed, small enough that the tiles on the
-# diagonal, of which half is not needed, are few.
+# Tiles are wide enough for the matrix products to run at full speed. Those on the diagonal, of
+# which half is not needed, are halved as long as the products stay nearly as fast.
 _TILE_ROWS = 512
-# What one forward and backward pass may hold on the CPU: more is no faster there.
-_PASS_BYTES = 2**27
+_SMALLEST_TILE = 128
 _CHECKED_SAMPLES = 3
-
-
-class Part(NamedTuple):
-    """Parameters of a layer that are treated together: by the rule of a module, or generically."""
-
-    module: str | None  # None: the generic way
-    names: tuple  # of the module's own parameters, or full names
-    vectorise: bool = True  # all samples at once, on the generic way
+_CHECKED_HEADS = 4
 
 
 class TangentKernels:
@@ -80,11 +70,7 @@ class TangentKernels:
         self.network = network.to(device=self.device, dtype=dtype)
         self.layers = group_layers(self.network, layers)
         self.layer_names = [layer.name for layer in self.layers]
-        self._looks_up = any(
-            isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in network.modules()
-        )
-        self._modules, self._plan = _plan(self.network, self.layers)
-        self._sample_bytes = self._work_bytes = 1
+        self.passes = Passes(self.network, self.layers, self.device, dtype)
 
     def check(self, X):
         """Settle how each layer is computed, and compare with autograd on a few samples.
@@ -97,18 +83,17 @@ class TangentKernels:
             If the network does not give (n, O), mixes the samples of a batch, or a layer's kernel
             cannot be computed exactly.
         """
-        x = self._tensor(X[:_CHECKED_SAMPLES])
+        x = self.passes.tensor(X[:_CHECKED_SAMPLES])
         self.n_outputs = check_network(self.network, x)
         self.n_heads = self.heads(x.new_empty((0, self.n_outputs), dtype=self.dtype)).shape[1]
-        self._settle(x)
-        failing = failing_layers(self, x)
+        heads = self._few_heads()
+        failing = self._failing(x, heads)
         for vectorise in (True, False):
             for name in failing:
                 index = self.layer_names.index(name)
-                self._plan[index] = [Part(None, self.layers[index].parameters, vectorise)]
+                self.passes.plan[index] = [Part(None, self.layers[index].parameters, vectorise)]
             if failing:
-                self._settle(x)
-                failing = failing_layers(self, x)
+                failing = self._failing(x, heads)
         if failing:
             raise ValueError(
                 f"network: the tangent kernel of layer {failing[0]!r} does not agree with "
@@ -120,7 +105,7 @@ class TangentKernels:
         """Names of the layers of which some parameter goes the generic way; after `check`."""
         return [
             name
-            for name, parts in zip(self.layer_names, self._plan, strict=True)
+            for name, parts in zip(self.layer_names, self.passes.plan, strict=True)
             if any(part.module is None for part in parts)
         ]
 
@@ -128,8 +113,8 @@ class TangentKernels:
         """Do what is done once per sample; the result stands for X in the other methods."""
         if isinstance(X, Batch | DeferredBatch):
             return X
-        if len(X) * self._sample_bytes > free_memory(self.device):
-            return DeferredBatch(self._batch, X, self._capture_rows())
+        if self.passes.affordable_heads(len(X)) < self.n_heads:
+            return DeferredBatch(self._batch, X, slice(0, self.n_heads))
         return self._batch(X)
 
     def block(self, X, Y=None):
@@ -155,16 +140,14 @@ class TangentKernels:
         symmetric = Y is None
         X = self.prepare(X)
         Y = X if symmetric else self.prepare(Y)
-        for batch in (X,) if symmetric else (X, Y):
-            self._require_finite(batch)
         shape = (self.n_heads if self.apart else 1, len(self.layers), len(X), len(Y))
         n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
         require_memory(n_bytes, f"A kernel stack of shape {shape if self.apart else shape[1:]}")
-        out = torch.empty(shape, dtype=self.dtype)
-        size = self._tile_rows(isinstance(X, DeferredBatch) or isinstance(Y, DeferredBatch))
+        share, sliced = self._share(X, Y)
+        size = self._tile_rows(share * sliced)
         while True:
             try:
-                self._fill(out, X, Y, symmetric, size)
+                out = self._stack(shape, X, Y, symmetric, size, share, sliced)
                 return (out if self.apart else out[0]).numpy()
             except torch.OutOfMemoryError:
                 if size == 1:
@@ -178,15 +161,14 @@ class TangentKernels:
         Tiles have shape (L, len(rows), len(columns)), or (H, L, ...) for heads kept apart.
         """
         X = self.prepare(X)
-        slices = _slices(len(X), self._tile_rows(isinstance(X, DeferredBatch)))
+        sides = slices(len(X), self._tile_rows(self.n_heads * isinstance(X, DeferredBatch)))
         report, self.progress = self.progress, silent
         try:
-            with report(len(slices), "layer kernels") as bar:
-                for i, rows in enumerate(slices):
+            with report(len(sides), "layer kernels") as bar:
+                for i, rows in enumerate(sides):
                     x = X[rows]
-                    for columns in slices[i:]:
-                        y = None if columns == rows else X[columns]
-                        yield rows, columns, self.block(x, y)
+                    for columns in sides[i:]:
+                        yield rows, columns, self.block(x, None if columns == rows else X[columns])
                     bar.update()
         finally:
             self.progress = report
@@ -194,168 +176,172 @@ class TangentKernels:
     def diag(self, X):
         """``Theta_l(x, x)``, shape (L, n) or (H, L, n), in O(n) time and memory."""
         X = self.prepare(X)
-        self._require_finite(X)
-        diagonals = X.diagonals().cpu().numpy()
+        diagonals = X.diagonals() if isinstance(X, Batch) else self._deferred_diagonals(X)
+        diagonals = diagonals.cpu().numpy()
         return diagonals if self.apart else diagonals.sum(axis=0)
 
     # -- tiles ----------------------------------------------------------------------------------
 
-    def _fill(self, out, X, Y, symmetric, size):
-        rows_of_tiles = _slices(len(X), size)
-        columns_of_tiles = _slices(len(Y), size)
+    def _stack(self, shape, X, Y, symmetric, size, share, sliced):
+        """Kernels in host memory: gathered on the device where they fit, else tile by tile."""
+        n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
+        resident = self._may_stay(n_bytes)
+        out = empty(shape, self.dtype, self.device if resident else torch.device("cpu"))
+        for heads in slices(self.n_heads, share):
+            x = self._factors(X, heads, sliced)
+            y = x if symmetric else self._factors(Y, heads, sliced)
+            with Transfer(self.device) as transfer:
+                self._fill(
+                    out[heads] if self.apart else out,
+                    x,
+                    y,
+                    symmetric,
+                    size,
+                    add=heads.start > 0 and not self.apart,
+                    transfer=None if resident else transfer,
+                )
+        return out.cpu()
+
+    def _may_stay(self, n_bytes):
+        return self.device.type == "cpu" or n_bytes <= free_memory(self.device)
+
+    def _share(self, X, Y):
+        """How many heads are treated at once, and whether factors are computed in slices."""
+        deferred = [isinstance(batch, DeferredBatch) for batch in (X, Y)]
+        if not all(deferred):
+            return self.n_heads, any(deferred)
+        affordable = self.passes.affordable_heads(len(X) + (0 if Y is X else len(Y)))
+        return max(1, min(self.n_heads, affordable)), not affordable
+
+    @staticmethod
+    def _factors(batch, heads, sliced):
+        if isinstance(batch, Batch):
+            return batch
+        return batch.take_heads(heads) if sliced else batch.take_heads(heads)[:]
+
+    def _fill(self, out, X, Y, symmetric, size, *, add=False, transfer=None):
+        rows_of_tiles = slices(len(X), size)
+        columns_of_tiles = slices(len(Y), size)
         n_tiles = len(rows_of_tiles) * len(columns_of_tiles)
         if symmetric:
             n_tiles = (n_tiles + len(rows_of_tiles)) // 2
         # Threads that share a deferred batch would each compute it, and hook the same network.
-        deferred = isinstance(X, DeferredBatch) or isinstance(Y, DeferredBatch)
-        parallel = Parallel(n_jobs=1 if deferred else self.n_jobs, prefer="threads")
+        alone = transfer or isinstance(X, DeferredBatch) or isinstance(Y, DeferredBatch)
+        parallel = Parallel(n_jobs=1 if alone else self.n_jobs, prefer="threads")
         with self.progress(n_tiles, "layer kernels") as bar:
             for i, rows in enumerate(rows_of_tiles):
                 x = X[rows]
                 row_of_tiles = columns_of_tiles[i if symmetric else 0 :]
                 parallel(
-                    delayed(self._tile)(x, Y, rows, columns, symmetric, out)
+                    delayed(self._tile)(x, Y, rows, columns, symmetric, out, add, transfer)
                     for columns in row_of_tiles
                 )
                 bar.update(len(row_of_tiles))
 
-    def _tile(self, x, Y, rows, columns, symmetric, out):
-        """One tile of every layer; parts of a layer add up."""
-        y = x if symmetric and rows == columns else Y[columns]
-        for index, parts in enumerate(zip(x.factors, y.factors, strict=True)):
-            planes = out[:, index, rows, columns]
-            total = planes if self.device.type == "cpu" else self._empty(planes.shape)
+    def _tile(self, x, Y, rows, columns, symmetric, out, add, transfer):
+        """One tile of every layer."""
+        diagonal = symmetric and rows == columns
+        y = x if diagonal else Y[columns]
+        for index, (mine, others) in enumerate(zip(x.factors, y.factors, strict=True)):
+            plane = out[:, index, rows, columns]
+            mirrored = out[:, index, columns, rows].mT if symmetric and not diagonal else None
+            deliver = partial(_deliver, plane, mirrored, add)
+            tile = self._empty(plane.shape) if add or transfer else plane
             with full_precision():
-                for position, (mine, other) in enumerate(zip(*parts, strict=True)):
-                    if position == 0:
-                        self._gram(mine, other, total)
-                    else:
-                        total += self._gram(mine, other, self._empty(planes.shape))
-            if symmetric and rows == columns:
-                # Matrix products are symmetric up to rounding only.
-                planes.copy_((total + total.mT) / 2)
-            elif total is not planes:
-                planes.copy_(total)
-            if symmetric and rows != columns:
-                out[:, index, columns, rows] = planes.mT
+                if diagonal:
+                    self._symmetric_gram(mine, tile)
+                else:
+                    self._gram(mine, others, tile)
+            if transfer:
+                transfer.send(tile, deliver)
+            else:
+                deliver(tile)
 
-    def _gram(self, mine, other, out):
-        if self.apart:
-            mine.gram_per_head(other, out)
-        else:
-            mine.gram(other, out[0])
-        return out
+    def _symmetric_gram(self, parts, out):
+        """Gram of one layer with itself: the half below the diagonal is copied."""
+        n = out.shape[-1]
+        if n <= _SMALLEST_TILE:
+            self._gram(parts, parts, out)
+            # Matrix products are symmetric up to rounding only.
+            out.copy_((out + out.mT) / 2)
+            return
+        first, last = slice(n // 2), slice(n // 2, n)
+        above, below = [p[first] for p in parts], [p[last] for p in parts]
+        self._symmetric_gram(above, out[:, first, first])
+        self._symmetric_gram(below, out[:, last, last])
+        self._gram(above, below, out[:, first, last])
+        out[:, last, first] = out[:, first, last].mT
+
+    def _gram(self, parts, others, out):
+        """Gram of one layer; its parts add up."""
+        for position, (mine, other) in enumerate(zip(parts, others, strict=True)):
+            term = self._empty(out.shape) if position else out
+            if self.apart:
+                mine.gram_per_head(other, term)
+            else:
+                mine.gram(other, term[0])
+            if position:
+                out += term
 
     def _empty(self, shape):
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
-    def _tile_rows(self, deferred):
+    def _tile_rows(self, sliced_heads):
+        """Rows of tiles; `sliced_heads` are those of factors computed in slices, 0 for none."""
         memory = free_memory(self.device)
         # Three tiles are at work at once: the result, and the products it is made of.
-        affordable = int((memory / (3 * self.dtype.itemsize)) ** 0.5)
-        if deferred:
+        n_planes = 3 * (self.n_heads if self.apart else 1)
+        affordable = int((memory / (n_planes * self.dtype.itemsize)) ** 0.5)
+        if sliced_heads:
             # Two slices of factors, each for a moment in pieces and whole.
-            affordable = min(affordable, memory // (4 * self._sample_bytes))
+            sample = self.passes.bytes_per_sample(sliced_heads)
+            affordable = min(affordable, memory // (4 * sample))
         return max(1, min(_TILE_ROWS, affordable))
 
     # -- factors --------------------------------------------------------------------------------
 
-    def _settle(self, x):
-        """Drop rules that do not apply to what the network does, and measure a sample's memory."""
-        uses = capture(self.network, x, self._modules, self.heads)
-        for index, parts in enumerate(self._plan):
-            self._plan[index] = [
-                part if self._by_rule(part, uses, len(x)) else Part(None, self._full_names(part))
-                for part in parts
-            ]
-        kept = sum(t.nbytes for module in uses.values() for use in module for t in use)
-        self._sample_bytes = -(-self._factors(x).n_bytes // len(x))
-        self._work_bytes = -(-3 * kept // len(x)) + 2 * self._sample_bytes
+    def _few_heads(self):
+        """Stand for many heads: gradients are linear, so random combinations tell of all."""
+        if self.n_heads <= _CHECKED_HEADS:
+            return self.heads
+        generator = torch.Generator().manual_seed(0)
+        mixture = torch.randn(self.n_heads, _CHECKED_HEADS, generator=generator)
+        mixture = mixture.to(dtype=self.dtype, device=self.device)
+        return lambda f: self.heads(f) @ mixture
 
-    def _batch(self, X):
-        """Factors of samples, a few at a time where their passes are large."""
-        step = self._capture_rows()
-        pieces = [self._factors(self._tensor(X[rows])) for rows in _slices(len(X), step)]
-        return Batch.concatenate(pieces)
+    def _failing(self, x, heads):
+        """Names of the layers whose kernels differ from autograd's."""
+        n_heads = min(self.n_heads, _CHECKED_HEADS)
+        batch = self.passes.settle(x, heads, n_heads)
+        shape = (n_heads if self.apart else 1, len(self.layers), len(x), len(x))
+        kernels = self._empty(shape)
+        self._tile(batch, batch, slice(0, len(x)), slice(0, len(x)), True, kernels, False, None)
+        return failing_layers(self.layers, self.network, x, heads, kernels)
 
-    def _factors(self, x):
-        """One forward pass and one backward pass per head."""
-        with full_precision():
-            uses = capture(self.network, x, self._modules, self.heads)
-            made = {
-                part: self._by_rule(part, uses, len(x)) for parts in self._plan for part in parts
-            }
-            for vectorise in (True, False):
-                rest = [
-                    p for p, factor in made.items() if factor is None and p.vectorise == vectorise
-                ]
-                names = [self._full_names(part) for part in rest]
-                factors = generic_factors(self.network, x, names, self.heads, vectorise=vectorise)
-                made.update(zip(rest, factors, strict=True))
-        return Batch([[made[part] for part in parts] for parts in self._plan])
+    def _deferred_diagonals(self, X):
+        n_heads = min(self.n_heads, max(1, self.passes.affordable_heads(_TILE_ROWS)))
+        memory = free_memory(self.device)
+        size = max(1, min(_TILE_ROWS, memory // self.passes.bytes_per_sample(n_heads)))
+        of_heads = []
+        for heads in slices(self.n_heads, n_heads):
+            x = X.take_heads(heads)
+            rows = slices(len(x), size)
+            of_heads.append(torch.cat([x[r].diagonals() for r in rows], dim=2))
+        return torch.cat(of_heads)
 
-    def _by_rule(self, part, uses, n):
-        """Factor of a part by its module's rule; None where that does not apply."""
-        if part.module is None or not uses[part.module]:
-            return None
-        if any(len(use.inputs) != n or len(use.gradients) != n for use in uses[part.module]):
-            return None  # the first axis is not the samples
-        module = self._modules[part.module]
-        return rule_for(module)(module, set(part.names), uses[part.module])
-
-    def _full_names(self, part):
-        prefix = f"{part.module}." if part.module else ""
-        return tuple(prefix + name for name in part.names)
-
-    def _capture_rows(self):
-        memory = free_memory(self.device) // 2
-        if self.device.type == "cpu":
-            memory = min(memory, _PASS_BYTES)
-        return int(max(1, min(_TILE_ROWS, memory // self._work_bytes)))
-
-    def _require_finite(self, batch):
-        # |Theta(x, z)|^2 <= Theta(x, x) Theta(z, z): finite diagonals are enough.
-        finite = batch.diagonals().isfinite().all(2).all(0).tolist()
-        for name, ok in zip(self.layer_names, finite, strict=True):
-            if not ok:
-                raise ValueError(
-                    f"layer {name!r} has kernel values that are NaN or infinite: the network "
-                    "overflows on X; scale X or use dtype='float64'."
-                )
-
-    def _tensor(self, X):
-        x = X if isinstance(X, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(X))
-        indices = self._looks_up and not x.is_floating_point()
-        return x.to(device=self.device, dtype=torch.int64 if indices else self.dtype)
+    def _batch(self, X, heads=None):
+        """Factors of samples, for all heads or a slice of them."""
+        if heads is None or heads == slice(0, self.n_heads):
+            return self.passes.factors(X, self.heads, self.n_heads)
+        n_heads = heads.stop - heads.start
+        return self.passes.factors(X, lambda f: self.heads(f)[:, heads], n_heads)
 
 
-def _plan(network, layers):
-    """Modules to watch, and for each layer its parts.
-
-    Parameters that several modules share go the generic way, where their gradients add up by
-    themselves.
-    """
-    modules = dict(network.named_modules())
-    owners: dict[torch.Tensor, int] = {}
-    for module in modules.values():
-        for parameter in module.parameters(recurse=False):
-            owners[parameter] = owners.get(parameter, 0) + 1
-    by_name = dict(network.named_parameters())
-    watched, plan = {}, []
-    for layer in layers:
-        by_rule: dict[str, list[str]] = {}
-        by_hand = []
-        for full_name in layer.parameters:
-            module_name, _, name = full_name.rpartition(".")
-            if rule_for(modules[module_name]) and owners[by_name[full_name]] == 1:
-                by_rule.setdefault(module_name, []).append(name)
-                watched[module_name] = modules[module_name]
-            else:
-                by_hand.append(full_name)
-        parts = [Part(name, tuple(names)) for name, names in by_rule.items()]
-        plan.append(parts + ([Part(None, tuple(by_hand))] if by_hand else []))
-    return watched, plan
-
-
-def _slices(n, size):
-    return [slice(a, b) for a, b in pairwise([*range(0, n, size), n])]
+def _deliver(plane, mirrored, add, tile):
+    """Put a tile where it belongs, and where its mirror image does."""
+    if add:
+        plane += tile
+    elif tile is not plane:
+        plane.copy_(tile)
+    if mirrored is not None:
+        mirrored.copy_(plane)

@@ -83,3 +83,13 @@ def free_memory(device):
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] // 2
     return working_memory()
+
+
+def empty(shape, dtype, device):
+    """``torch.empty`` for large arrays: numpy asks the system for huge pages, torch does not.
+
+    The first write into ordinary pages takes about as long as a small matrix product.
+    """
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.empty(shape, str(dtype).removeprefix("torch.")))
