@@ -51,9 +51,15 @@ class LpBall:
 
     def support(self, q):
         """``max_w w @ q``, for non-negative q."""
-        return self.radius * np.linalg.norm(q, self.p / (self.p - 1))
+        return self.radius * _norm(q, self.p / (self.p - 1))
 
     def clean(self, w):
         """True zeros, and on the sphere: larger weights are never worse."""
         w = active(w)
-        return w * (self.radius / np.linalg.norm(w, self.p))
+        return w * (self.radius / _norm(w, self.p))
+
+
+def _norm(x, p):
+    """p-norm of a non-negative vector, also where powers of its entries overflow or vanish."""
+    largest = x.max()
+    return largest * np.linalg.norm(x / largest, p) if largest > 0 else 0.0
