@@ -40,6 +40,12 @@ def uci_sets(data_dir, max_samples):
                 yield row["name"], data["X"].astype(np.float64), data["y"], splits
 
 
+def high_water_mark():
+    """Peak memory of this process so far, in MiB (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def keep(name, results):
     """Write results as JSON beside the benchmarks, with what they were measured on."""
     RESULTS.mkdir(exist_ok=True)

@@ -52,7 +52,9 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
         problem = Problem(grams, Y, s, sample_weight)
         for name in _NOT_ALWAYS_SET:
             self.__dict__.pop(name, None)
-        statistics = grams.statistics(problem.p, Y)
+        with progress(1, "statistics") as task:
+            statistics = grams.statistics(problem.p, Y)
+            task.update()
         grams.scales, alive = layer_scales(statistics, self.normalize, grams.dtype, layer_names)
         statistics = [
             found.scaled(scales) for found, scales in zip(statistics, grams.scales, strict=True)

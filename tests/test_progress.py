@@ -42,7 +42,7 @@ def test_callbacks_hear_of_every_step(model, three_classes, monkeypatch):
     steps = 3 * 4 // 2  # tiles of 20 rows in the upper half of 60
     kernels = [("begin", "layer kernels"), *[("begin", "step"), ("end", "step")] * steps]
     expected = [("setup", "fit"), ("begin", "fit"), *kernels, ("end", "layer kernels")]
-    for task in ("kernel weights", "dual coefficients"):
+    for task in ("statistics", "kernel weights", "dual coefficients"):
         expected += [("begin", task), ("begin", "step"), ("end", "step"), ("end", task)]
     assert recorder.events == [*expected, ("end", "fit"), ("teardown", "fit")]
     assert recorder.scores == [model.score(X, y)]
@@ -53,7 +53,7 @@ def test_callbacks_of_precomputed_kernels(three_classes):
     recorder = Recorder()
     MultipleKernelClassifier().set_callbacks(recorder).fit(rbf_kernel(X), y)
     begun = [name for event, name in recorder.events if event == "begin" and name != "step"]
-    assert begun == ["fit", "kernel weights", "dual coefficients"]
+    assert begun == ["fit", "statistics", "kernel weights", "dual coefficients"]
 
 
 def test_callbacks_are_torn_down_when_fit_fails(two_classes):
