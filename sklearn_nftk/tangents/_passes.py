@@ -14,7 +14,7 @@ from ._rules import rule_for
 
 # A pass of more samples is no faster, nor is one that holds more on the CPU.
 _PASS_ROWS = 1024
-_PASS_BYTES = 2**27
+_PASS_BYTES = 2**26
 
 
 class Part(NamedTuple):
