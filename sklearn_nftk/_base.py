@@ -137,7 +137,7 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
         if np.allclose(weights, uniform):
             return 1.0
         n_decisions = problem.Y.shape[1]
-        problem = problem.sample(int(_SHRINKAGE_ROWS * min(1.0, (3 / n_decisions) ** (1 / 3))))
+        problem = problem.sample(int(_SHRINKAGE_ROWS * min(1.0, (3 / n_decisions) ** 0.5)))
 
         def mixed(shrinkage):
             return (1 - shrinkage) * weights + shrinkage * uniform
