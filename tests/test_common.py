@@ -31,10 +31,6 @@ def expected_failed_checks(estimator):
     if isinstance(estimator, MultipleKernelClassifier) and estimator.loss == "squared":
         reason = "the check fits on features (80, 2) whatever the pairwise tag says"
         return {"check_decision_proba_consistency": reason}
-    if estimator.kernel_weights == "lp":
-        # tests/test_learning.py has the equivalence to what the duality gap allows.
-        reason = "lp weights are exact to a duality gap of tol, the check asks for seven digits"
-        return {"check_sample_weight_equivalence_on_dense_data": reason}
     return {}
 
 
