@@ -8,8 +8,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._base import BaseMultipleKernelMachine
 from ._grams import StoredGrams, StreamedGrams
-from .kernels import tangent_source
-from .networks import MLP, build_network
+from .kernels import kernel_source
+from .networks import MLP, InfiniteMLP, InfiniteNetwork, build_network
 from .utils._device import resolve_device
 from .utils._memory import fits
 from .utils._progress import progress
@@ -30,7 +30,7 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
 
     def _allow_nd(self):
         """Whether samples may be images, sequences, ...: only a user's network can take them."""
-        return not (self.network is None or isinstance(self.network, MLP))
+        return not (self.network is None or isinstance(self.network, MLP | InfiniteMLP))
 
     def _validated(self, X, y, **checks):
         return validate_data(self, X, y, allow_nd=self._allow_nd(), **checks)
@@ -56,8 +56,11 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         A copy of the network is used, so that two threads can predict at once and the fitted
         estimator stays on the CPU, from where any machine can load it.
         """
-        dtype = next(self.network_.parameters()).dtype if fitted else self.dtype
-        source = tangent_source(
+        infinite = isinstance(self.network_, InfiniteNetwork)
+        dtype = self.dtype
+        if fitted and not infinite:
+            dtype = next(self.network_.parameters()).dtype
+        source = kernel_source(
             copy.deepcopy(self.network_),
             X,
             layers=self.layers,
@@ -66,7 +69,8 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
             dtype=dtype,
             n_jobs=self.n_jobs,
         )
-        self.network_.to(dtype=source.dtype)
+        if not infinite:
+            self.network_.to(dtype=source.dtype)
         return source
 
     def _heads(self):

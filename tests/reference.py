@@ -172,3 +172,38 @@ def qcqp_weights(features, y, s, C):
     box = [alpha >= 0, alpha <= C * s, y @ alpha == 0]
     cp.Problem(cp.Maximize(cp.sum(alpha) - t / 2), below + box).solve(solver=cp.CLARABEL)
     return np.array([float(np.ravel(c.dual_value)[0]) for c in below])
+
+
+def relu_dual(s, a, b):
+    """``E[relu(u) relu(v)]`` and ``E[relu'(u) relu'(v)]``, as Cho and Saul write them."""
+    if a == 0 or b == 0:
+        return 0.0, 0.25
+    c = min(1.0, max(-1.0, s / np.sqrt(a * b)))
+    angle = np.arccos(c)
+    V = np.sqrt(a * b) * (np.sqrt(1 - c * c) + c * (np.pi - angle)) / (2 * np.pi)
+    return V, (np.pi - angle) / (2 * np.pi)
+
+
+def erf_dual(s, a, b):
+    """The same for the error function, as Williams writes it."""
+    scale = (1 + 2 * a) * (1 + 2 * b)
+    return 2 / np.pi * np.arcsin(2 * s / np.sqrt(scale)), 4 / np.pi / np.sqrt(scale - 4 * s * s)
+
+
+def infinite_mlp(X, Z, w, b, dual=relu_dual):
+    """Layer kernels (L + 1, n, m) of the infinitely wide network, one pair after the other."""
+    kernels = np.zeros((len(w), len(X), len(Z)))
+    for i, x in enumerate(X):
+        for j, z in enumerate(Z):
+            pairs = [(x, z), (x, x), (z, z)]
+            s, aa, bb = (w[0] * (u @ v) / len(u) + b[0] for u, v in pairs)
+            sums, slopes = [s], []
+            for layer in range(1, len(w)):
+                V, slope = dual(s, aa, bb)
+                s = w[layer] * V + b[layer]
+                aa, bb = (w[layer] * dual(v, v, v)[0] + b[layer] for v in (aa, bb))
+                sums.append(s)
+                slopes.append(w[layer] * slope)
+            for layer in range(len(w)):
+                kernels[layer, i, j] = sums[layer] * np.prod(slopes[layer:])
+    return kernels

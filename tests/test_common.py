@@ -6,7 +6,7 @@ from sklearn_nftk import (
     MultipleKernelClassifier,
     MultipleKernelRegressor,
 )
-from sklearn_nftk.networks import MLP
+from sklearn_nftk.networks import MLP, InfiniteMLP
 
 # Narrow networks: these checks are about the interface. One instance has the default network.
 SMALL = MLP(hidden_layer_sizes=(32, 32))
@@ -19,6 +19,8 @@ INSTANCES = [
     ),
     MultiLayerNTKRegressor(SMALL),
     MultiLayerNTKRegressor(SMALL, per_class=False),
+    MultiLayerNTKClassifier(InfiniteMLP()),
+    MultiLayerNTKRegressor(InfiniteMLP()),
     MultipleKernelClassifier(),
     MultipleKernelClassifier(loss="hinge"),
     MultipleKernelRegressor(),
