@@ -23,7 +23,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
 
     Parameters
     ----------
-    network : None, MLP, InfiniteMLP, torch.nn.Module or callable, default=None
+    network : None, MLP, InfiniteMLP, InfiniteRNN, torch.nn.Module or callable, default=None
         What is kernelised, at its present parameters. None means ``MLP()``, a random ReLU network
         with two hidden layers of 512. An infinitely wide network has kernels in closed form and no
         parameters: nothing is drawn. A module must map (n, ...) to (n, O); it is copied,
@@ -78,7 +78,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features,)
         Where X had string column names.
-    network_ : torch.nn.Module or InfiniteMLP
+    network_ : torch.nn.Module, InfiniteMLP or InfiniteRNN
         The network as it was kernelised, on the CPU, in evaluation mode.
     layer_names_ : list of str
     layer_scales_ : ndarray of shape (n_layers,), or (n_decisions, n_layers)
@@ -175,7 +175,8 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
             More than two dimensions (images, sequences) where the network takes them; integers
-            reach networks that look them up in an embedding as integers.
+            reach networks that look them up in an embedding as integers. `InfiniteRNN` also takes
+            lists of sequences of different lengths.
         y : array-like of shape (n_samples,)
             Class labels, of any type.
         sample_weight : array-like of shape (n_samples,), default=None

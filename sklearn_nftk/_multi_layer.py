@@ -9,7 +9,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._base import BaseMultipleKernelMachine
 from ._grams import StoredGrams, StreamedGrams
 from .kernels import kernel_source
-from .networks import MLP, InfiniteMLP, InfiniteNetwork, build_network
+from .networks import (
+    MLP,
+    InfiniteMLP,
+    InfiniteNetwork,
+    InfiniteRNN,
+    build_network,
+    validate_sequences,
+)
 from .utils._device import resolve_device
 from .utils._memory import fits
 from .utils._progress import progress
@@ -32,7 +39,9 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         """Whether samples may be images, sequences, ...: only a user's network can take them."""
         return not (self.network is None or isinstance(self.network, MLP | InfiniteMLP))
 
-    def _validated(self, X, y, **checks):
+    def _validated(self, X, y="no_validation", **checks):
+        if isinstance(self.network, InfiniteRNN):
+            return validate_sequences(self, X, y, layout=self.network.layout, **checks)
         return validate_data(self, X, y, allow_nd=self._allow_nd(), **checks)
 
     def _rows(self, X, kept):
@@ -101,7 +110,7 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         Test rows are taken in blocks, so memory beyond the result does not depend on their number.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, allow_nd=self._allow_nd(), reset=False)
+        X = self._validated(X, reset=False)
         source = self._kernel_source(self.X_fit_, fitted=True)
         training_set = source.prepare(self.X_fit_)
         cosine = self.normalize == "cosine"

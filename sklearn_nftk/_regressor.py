@@ -17,7 +17,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
 
     Parameters
     ----------
-    network : None, MLP, InfiniteMLP, torch.nn.Module or callable, default=None
+    network : None, MLP, InfiniteMLP, InfiniteRNN, torch.nn.Module or callable, default=None
         As in :class:`MultiLayerNTKClassifier`; a callable gets the number of targets.
     layers, normalize, kernel_weights, shrinkage, C, device, dtype, n_jobs, random_state, verbose
         As in :class:`MultiLayerNTKClassifier`.

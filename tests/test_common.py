@@ -6,7 +6,7 @@ from sklearn_nftk import (
     MultipleKernelClassifier,
     MultipleKernelRegressor,
 )
-from sklearn_nftk.networks import MLP, InfiniteMLP
+from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN
 
 # Narrow networks: these checks are about the interface. One instance has the default network.
 SMALL = MLP(hidden_layer_sizes=(32, 32))
@@ -21,6 +21,8 @@ INSTANCES = [
     MultiLayerNTKRegressor(SMALL, per_class=False),
     MultiLayerNTKClassifier(InfiniteMLP()),
     MultiLayerNTKRegressor(InfiniteMLP()),
+    MultiLayerNTKClassifier(InfiniteRNN()),
+    MultiLayerNTKRegressor(InfiniteRNN()),
     MultipleKernelClassifier(),
     MultipleKernelClassifier(loss="hinge"),
     MultipleKernelRegressor(),

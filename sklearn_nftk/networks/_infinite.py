@@ -14,7 +14,6 @@ class InfiniteNetwork(BaseEstimator):
     Subclasses define `validate`, `check_batch`, `layer_names` and `_source`.
     """
 
-    accepts_nan = False
     accepts_sequences = False
 
     def kernel_source(
@@ -65,7 +64,7 @@ class InfiniteNetwork(BaseEstimator):
     def _readout_apart(self, X):
         """Layers of which the last is the whole read-out."""
         names = self.layer_names(X)
-        readout = [name for name in names if name.startswith(self._readout_prefix())]
+        readout = [name for name in names if self._is_readout(name)]
         rest = [name for name in names if name not in readout]
         return {"rest": rest, "readout": readout} if rest else {"readout": readout}
 

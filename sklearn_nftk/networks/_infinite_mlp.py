@@ -105,8 +105,8 @@ class InfiniteMLP(InfiniteNetwork):
         """Validate samples: an array of shape (n, d)."""
         return check_batch(X, name, allow_nd=False)
 
-    def _readout_prefix(self):
-        return f"layer{self.depth}"
+    def _is_readout(self, name):
+        return name.partition(".")[0] == f"layer{self.depth}"
 
     def _source(self, X, **options):
         return InfiniteMLPKernels(self, **options)
