@@ -10,6 +10,7 @@ Run: ``python benchmarks/bench_tangent_kernels.py``.
 """
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -141,6 +142,31 @@ def floor(module, X):
             factor @ factor.T
 
 
+def neural_tangents(module, X):
+    """The total kernel of the same MLP by neural-tangents, compiled once."""
+    import jax
+
+    if module not in COMPILED:
+        import neural_tangents as nt
+
+        parameters = [(m.weight.detach().numpy(), m.bias.detach().numpy())
+                      for m in module if isinstance(m, nn.Linear)]  # fmt: skip
+
+        def outputs(parameters, x):
+            *hidden, (weight, bias) = parameters
+            for w, b in hidden:
+                x = jax.nn.relu(x @ w.T + b)
+            return x @ weight.T + bias
+
+        kernel = jax.jit(
+            nt.empirical_ntk_fn(
+                outputs, implementation=nt.NtkImplementation.STRUCTURED_DERIVATIVES
+            )
+        )
+        COMPILED[module] = lambda X: kernel(X, None, parameters)
+    return np.asarray(COMPILED[module](X.numpy()))
+
+
 class Printed(dict):
     """Results that are printed as they come."""
 
@@ -150,7 +176,13 @@ class Printed(dict):
 
 
 FACTORS = {}  # made once, so that the floor is the products alone
-WAYS = {"ours": ours, "per_sample": per_sample, "floor": floor}
+COMPILED = {}
+WAYS = {
+    "ours": ours,
+    "per_sample": per_sample,
+    "floor": floor,
+    "neural_tangents": neural_tangents,
+}
 
 
 def race(names, module, X, rounds):
@@ -225,6 +257,12 @@ def main():
     module, X = problem("mlp", 500)
     best = race(["ours", "per_sample"], module, X, rounds=1)
     results["mlp n=500, per-sample gradients / ours"] = best["per_sample"] / best["ours"]
+    if importlib.util.find_spec("neural_tangents"):
+        total = neural_tangents(module, X)
+        assert np.allclose(ours(module, X).sum(axis=2), total, rtol=1e-3), "not the same kernel"
+        best = race(["ours", "neural_tangents"], module, X, rounds=3)
+        ratio = best["neural_tangents"] / best["ours"]
+        results["mlp n=500, total kernel of neural-tangents / ours"] = ratio
     memory = {}
     for kind in ("cnn", "all-conv"):
         module, X = problem(kind, 1000)

@@ -17,8 +17,14 @@ from pathlib import Path
 
 import numpy as np
 from _common import high_water_mark, keep
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits, make_classification
+from sklearn.metrics import log_loss
 from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from sklearn_nftk import MultiLayerNTKClassifier, MultipleKernelClassifier
 
@@ -121,6 +127,22 @@ def shares(n_rows=(2000, 4000)):
     return rows
 
 
+def probabilities():
+    """Log-loss on the digits, five folds, each scaled on its own training part."""
+    X, y = load_digits(return_X_y=True)
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    found = {}
+    for name, model in {
+        "NFT-K": MultiLayerNTKClassifier(random_state=0),
+        "CalibratedClassifierCV(SVC())": CalibratedClassifierCV(SVC()),
+    }.items():
+        pipeline = make_pipeline(StandardScaler(), model)
+        predicted = cross_val_predict(pipeline, X, y, cv=folds, method="predict_proba")
+        found[name] = log_loss(y, predicted)
+        print(f"log-loss on the digits  {name:32s} {found[name]:.4f}", flush=True)
+    return found
+
+
 def beside_mklpy(rounds):
     """EasyMKL and AverageMKL on 1000 digits and ten RBF kernels."""
     import torch
@@ -169,7 +191,14 @@ def main():
     if arguments.only_mklpy:
         keep("weights_mklpy", {"digits": beside_mklpy(arguments.rounds)})
         return
-    keep("weights", {"growth": growth(arguments.rounds), "shares": shares()})
+    keep(
+        "weights",
+        {
+            "shares": shares(),
+            "log_loss": probabilities(),
+            "growth": growth(arguments.rounds),
+        },
+    )
 
 
 if __name__ == "__main__":

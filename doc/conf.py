@@ -1,6 +1,7 @@
 """Configuration of the documentation."""
 
 import os
+import re
 
 import sklearn_nftk
 
@@ -40,3 +41,12 @@ sphinx_gallery_conf = {
     "doc_module": ("sklearn_nftk",),
     "backreferences_dir": None,
 }
+
+
+def _without_foreign_labels(app, what, name, obj, options, lines):
+    """Inherited docstrings refer to labels of scikit-learn's own documentation."""
+    lines[:] = [re.sub(r":ref:`([^`<]+?)\s*<[^`>]+>`", r"\1", line) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _without_foreign_labels)

@@ -21,9 +21,10 @@ from .weights import (
 # Shares of uniform weights that shrinkage="auto" compares.
 _SHRINKAGES = (0.0, 0.5, 1.0)
 # ... how many standard errors better a smaller share must be, and how many rows are asked: enough
-# to see differences that matter, few enough to cost little beside the fit.
+# to see differences that matter, few enough to cost little beside the fit. So many for up to three
+# decisions; more decisions are asked on fewer rows each, at the same cost.
 _STANDARD_ERRORS = 2.0
-_SHRINKAGE_ROWS = 500
+_SHRINKAGE_ROWS = 400
 # Attributes that not every fit sets: those of an earlier fit would be wrong.
 _NOT_ALWAYS_SET = ("dual_gap_", "loo_scores_", "temperature_")
 
@@ -135,7 +136,8 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
         """
         if np.allclose(weights, uniform):
             return 1.0
-        problem = problem.sample(_SHRINKAGE_ROWS)
+        n_decisions = problem.Y.shape[1]
+        problem = problem.sample(int(_SHRINKAGE_ROWS * min(1.0, (3 / n_decisions) ** 0.5)))
 
         def mixed(shrinkage):
             return (1 - shrinkage) * weights + shrinkage * uniform

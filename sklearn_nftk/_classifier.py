@@ -40,13 +40,19 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     normalize : {"variance", "trace", "cosine", "none"}, default="variance"
         Scale of each layer: its variance in feature space over the training set, its mean
         diagonal, each sample's own norm, or 1. The choice decides the learned weights.
-    kernel_weights : {"alignment", "uniform", "sum"} or array-like, default="alignment"
-        "alignment": maximal centred alignment with the targets (ALIGNF) [2]_. "uniform". "sum":
-        proportional to the scales, which is the plain neural tangent kernel. An array of shape
-        (n_layers,) or (n_decisions, n_layers) is normalised to sum to one.
+    kernel_weights : {"alignment", "margin", "lp", "uniform", "sum"} or array-like, \
+            default="alignment"
+        "alignment": maximal centred alignment with the targets (ALIGNF) [2]_. "margin": the
+        smallest objective of the kernel machine itself, sparse (l1-norm multiple kernel learning)
+        [3]_. "lp": the same with a norm between "margin" (p near 1) and "uniform" (large p) [4]_.
+        "uniform". "sum": proportional to the scales, which is the plain neural tangent kernel. An
+        array of shape (n_layers,) or (n_decisions, n_layers) is normalised to sum to one.
+    p : float, default=2.0
+        Norm of the weights for ``kernel_weights="lp"``, larger than 1.
     shrinkage : float in [0, 1] or "auto", default="auto"
         Share of uniform weights mixed into alignment weights. "auto" takes 1, 0.5 or 0, leaving
-        uniform weights only where leave-one-out errors are two standard errors better.
+        uniform weights only where leave-one-out errors are two standard errors better; on large
+        data they are compared on a sample of the rows.
     per_class : bool, default=True
         Whether each class learns weights of its own. False: one set for all.
     loss : {"squared", "hinge"}, default="squared"
@@ -55,10 +61,15 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     C : float or "auto", default="auto"
         Inverse regularisation, as in :class:`sklearn.svm.SVC`: the objective is
         ``1/2 ||f||^2 + C sum_i s_i loss_i``. "auto" chooses by leave-one-out from
-        ``10 ** linspace(-3, 5, 17)`` for the squared loss and is 1 for the hinge loss.
+        ``10 ** linspace(-3, 5, 17)`` for the squared loss and is 1 for the hinge loss. For
+        "margin" and "lp" it is chosen with uniform weights first, because weights depend on it.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, multiplied with the sample weights. "balanced":
         ``sum(w) / (n_classes * sum of w in the class)``.
+    tol : float, default=1e-3
+        Relative duality gap to which "margin" and "lp" weights are solved.
+    max_iter : int, default=100
+        Largest number of kernel machines solved for the "margin" or "lp" weights of a decision.
     device : str or torch.device, default="auto"
         Where the kernels are computed. "auto" is CUDA when there is one, else the CPU.
     dtype : {"auto", "float32", "float64"}, default="auto"
@@ -102,13 +113,19 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         Centred alignment of each kernel with the targets.
     mean_contributions_ : ndarray of shape (n_decisions, n_layers)
         Mean contribution of each layer over the training set.
+    dual_gap_ : float
+        Certified relative gap of the weights, the largest of the decisions ("margin" and "lp").
     n_iter_ : int
+        Kernel machines solved for the weights, the most of any decision; 1 for other weights.
 
     References
     ----------
     .. [1] Alemohammad et al. NFT-K: Non-Fungible Tangent Kernels. ICASSP 2022. arXiv 2110.04945.
     .. [2] Cortes, Mohri, Rostamizadeh. Algorithms for Learning Kernels Based on Centered
        Alignment. JMLR 2012.
+    .. [3] Lanckriet et al. Learning the Kernel Matrix with Semidefinite Programming. JMLR 2004;
+       Xu et al. An Extended Level Method for Efficient Multiple Kernel Learning. NeurIPS 2008.
+    .. [4] Kloft, Brefeld, Sonnenburg, Zien. lp-Norm Multiple Kernel Learning. JMLR 2011.
 
     Examples
     --------

@@ -91,7 +91,7 @@ class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
     normalize : {"variance", "trace", "none"}, default="variance"
         Scale of each kernel: its variance in feature space over the training set, its mean
         diagonal, or 1. The choice decides the learned weights.
-    kernel_weights, shrinkage, per_class, loss, C, class_weight
+    kernel_weights, p, shrinkage, per_class, loss, C, class_weight, tol, max_iter
         As in :class:`MultiLayerNTKClassifier`.
     n_jobs : int or None, default=None
         How many one-vs-rest problems of the hinge loss are solved at once by threads.
@@ -107,7 +107,7 @@ class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
         "kernel0", "kernel1", ...
     layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_, temperature_
         As in :class:`MultiLayerNTKClassifier`, with kernels for layers.
-    layer_alignment_, target_alignment_, mean_contributions_, n_iter_
+    layer_alignment_, target_alignment_, mean_contributions_, dual_gap_, n_iter_
         Likewise.
 
     Examples
@@ -119,7 +119,7 @@ class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
     >>> from sklearn_nftk import MultipleKernelClassifier
     >>> X, y = load_iris(return_X_y=True)
     >>> stack = np.stack([rbf_kernel(X, gamma=gamma) for gamma in (0.01, 0.1, 1.0)], axis=-1)
-    >>> cross_val_score(MultipleKernelClassifier(), stack, y).mean() > 0.95
+    >>> bool(cross_val_score(MultipleKernelClassifier(), stack, y).mean() > 0.95)
     True
     """
 
@@ -195,8 +195,8 @@ class MultipleKernelRegressor(KernelRegressorMixin, _BaseMultipleKernel):
 
     Parameters
     ----------
-    normalize, kernel_weights, shrinkage, C, n_jobs, verbose
-        As in :class:`MultipleKernelClassifier`.
+    normalize, kernel_weights, p, shrinkage, C, tol, max_iter, n_jobs, verbose
+        As in :class:`MultipleKernelClassifier`. One C serves all targets: scale them alike.
     per_class : bool, default=True
         Whether each target learns weights of its own. False: one set for all.
     loss : {"squared"}, default="squared"
@@ -206,7 +206,7 @@ class MultipleKernelRegressor(KernelRegressorMixin, _BaseMultipleKernel):
     n_features_in_ : int
     layer_names_, layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_
         As in :class:`MultipleKernelClassifier`, with targets for decisions.
-    layer_alignment_, target_alignment_, mean_contributions_, n_iter_
+    layer_alignment_, target_alignment_, mean_contributions_, dual_gap_, n_iter_
         Likewise.
 
     Examples

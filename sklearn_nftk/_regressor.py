@@ -19,7 +19,11 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
     ----------
     network : None, MLP, InfiniteMLP, InfiniteRNN, torch.nn.Module or callable, default=None
         As in :class:`MultiLayerNTKClassifier`; a callable gets the number of targets.
-    layers, normalize, kernel_weights, shrinkage, C, device, dtype, n_jobs, random_state, verbose
+    layers, normalize, kernel_weights, p, shrinkage, tol, max_iter
+        As in :class:`MultiLayerNTKClassifier`.
+    C : float or "auto", default="auto"
+        As there. One C serves all targets: scale them alike.
+    device, dtype, n_jobs, random_state, verbose
         As in :class:`MultiLayerNTKClassifier`.
     outputs : {"mean", "sum", "per_class"}, default="mean"
         "per_class": each target uses the kernels of its own output alone.
@@ -33,7 +37,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
         As in :class:`MultiLayerNTKClassifier`.
     layer_names_, layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_
         Likewise, with targets for decisions.
-    layer_alignment_, target_alignment_, mean_contributions_, n_iter_
+    layer_alignment_, target_alignment_, mean_contributions_, dual_gap_, n_iter_
         Likewise.
 
     Examples

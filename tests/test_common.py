@@ -17,6 +17,9 @@ INSTANCES = [
         for loss in ("squared", "hinge")
         for per_class in (True, False)
     ),
+    # Weights that are known to a gap of tol are equal for equal problems up to that.
+    MultiLayerNTKClassifier(SMALL, kernel_weights="margin", tol=1e-6),
+    MultiLayerNTKClassifier(SMALL, kernel_weights="lp", tol=1e-6),
     MultiLayerNTKRegressor(SMALL),
     MultiLayerNTKRegressor(SMALL, per_class=False),
     MultiLayerNTKClassifier(InfiniteMLP()),
@@ -24,7 +27,7 @@ INSTANCES = [
     MultiLayerNTKClassifier(InfiniteRNN()),
     MultiLayerNTKRegressor(InfiniteRNN()),
     MultipleKernelClassifier(),
-    MultipleKernelClassifier(loss="hinge"),
+    MultipleKernelClassifier(loss="hinge", kernel_weights="margin"),
     MultipleKernelRegressor(),
 ]
 

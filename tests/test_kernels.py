@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -116,20 +118,76 @@ def test_tiles_do_not_change_the_result(network, rng):
     assert_allclose(rectangular, whole[:20], rtol=1e-12)
 
 
-def test_users_module_is_left_as_it_was(network, rng):
-    network.train()
-    network[0].weight.grad = torch.ones_like(network[0].weight)
-    network[2].weight.requires_grad_(False)
-    handle = network[0].register_forward_hook(lambda *args: None)
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    layer_kernels(network, rng.standard_normal((4, 5)), dtype="float32")
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    assert network.training
-    assert network[0].training
-    assert torch.equal(network[0].weight.grad, torch.ones_like(network[0].weight))
-    assert network[4].weight.grad is None
-    assert [p.requires_grad for p in network.parameters()] == [True, True, False, True, True]
-    assert list(network[0]._forward_hooks) == [handle.id]
+def state(module):
+    """Whatever of a module a fit could change."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {
+        "tensors": {name: tensor.clone() for name, tensor in module.state_dict().items()},
+        "gradients": {
+            name: None if p.grad is None else p.grad.clone()
+            for name, p in module.named_parameters()
+        },
+        "trainable": [p.requires_grad for p in module.parameters()],
+        "modes": [m.training for m in module.modules()],
+        "hooks": [list(getattr(m, name)) for m in module.modules() for name in hooks],
+        "attributes": [sorted(vars(m)) for m in module.modules()],
+        "identities": [id(tensor) for tensor in (*module.parameters(), *module.buffers())],
+    }
+
+
+class FailsMidway(nn.Module):
+    """Passes the check of three samples and fails on the batch."""
+
+    def forward(self, x):
+        if len(x) > 3:
+            raise RuntimeError("more than three samples")
+        return x
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_users_module_is_left_as_it_was(fails, rng):
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(5, 4), nn.BatchNorm1d(4), nn.ReLU(inplace=True), nn.Dropout(), nn.Linear(4, 3),
+        FailsMidway() if fails else nn.Identity(), nn.Linear(3, 2),
+    )  # fmt: skip
+    module[1].eval()
+    module[0].weight.grad = torch.ones_like(module[0].weight)
+    module[4].weight.requires_grad_(False)
+    module[0].register_forward_hook(lambda module, args, output: 2 * output)
+    module[1].register_forward_pre_hook(lambda module, args: None)
+    module[4].register_full_backward_hook(lambda *args: None)
+    before = state(module)
+    X = rng.standard_normal((6, 5))
+    if fails:
+        with pytest.raises(RuntimeError, match="more than three samples"):
+            layer_kernels(module, X, dtype="float64")
+    else:
+        layer_kernels(module, X, dtype="float64")
+    after = state(module)
+    for name in ("tensors", "gradients"):
+        old, new = before.pop(name), after.pop(name)
+        assert old.keys() == new.keys()
+        for key, tensor in old.items():
+            assert (tensor is None and new[key] is None) or torch.equal(tensor, new[key])
+    assert after == before
+
+
+def test_hooks_that_change_outputs_are_part_of_the_network(network, rng):
+    X = rng.standard_normal((5, 5))
+    network[0].register_forward_hook(lambda module, args, output: 2 * output)
+    network[2].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    network[4].register_full_backward_hook(lambda *args: None)
+    actual = np.moveaxis(layer_kernels(network, X), -1, 0)
+    expected = reference.one_gradient_at_a_time(network, torch.from_numpy(X), GROUPS)
+    assert_allclose(actual, expected, rtol=1e-10)
+
+
+def test_network_that_cannot_be_copied_is_refused(rng):
+    module = nn.Linear(5, 2)
+    module.lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"copy.deepcopy failed with TypeError: .*lock"):
+        layer_kernels(module, rng.standard_normal((6, 5)))
 
 
 class BatchSoftmax(nn.Module):

@@ -1,16 +1,18 @@
 import copy
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from torch import nn
 
+from sklearn_nftk import MultiLayerNTKClassifier
 from sklearn_nftk.kernels import layer_kernel_diag, layer_kernels, layer_names
-from sklearn_nftk.tangents import DenseFactor, TangentKernels, register_rule
+from sklearn_nftk.tangents import DenseFactor, OuterFactor, TangentKernels, register_rule
 from sklearn_nftk.tangents._rules import _RULES
 
 from . import reference, zoo
@@ -153,6 +155,137 @@ def test_network_that_begins_in_place_leaves_X_alone():
     kernels = layer_kernels(module, X)
     assert_allclose(X, before, rtol=0)
     assert_allclose(kernels[..., 0], X.clip(0) @ X.clip(0).T + 1, rtol=1e-12)
+
+
+def test_network_that_reuses_a_buffer_does_not_mix_passes(rng):
+    class Buffered(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(5, 2)
+            self.register_buffer("room", torch.zeros(40, 5))
+
+        def forward(self, x):
+            room = self.room[: len(x)]
+            room.copy_(x)
+            return self.linear(room)
+
+    X = rng.standard_normal((9, 5))
+    source = TangentKernels(Buffered())
+    source.check(X)
+    first, second = source.prepare(X), source.prepare(2 * X)
+    assert_allclose(source.block(first, second)[0], 2 * X @ X.T + 1, rtol=1e-12)
+
+
+def test_tiles_on_the_diagonal_are_halved_exactly(rng):
+    """More rows than the smallest tile, and no power of two."""
+    module, _ = ZOO["conv used twice"]
+    X = rng.standard_normal((301, 1, 6, 6))
+    whole, rectangular = layer_kernels(module, X), layer_kernels(module, X, X)
+    assert_array_equal(whole, whole.transpose(1, 0, 2))
+    assert_allclose(whole, rectangular, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("outputs", ["mean", "per_class"])
+def test_many_outputs_take_bounded_memory(outputs, rng):
+    """Factors that are computed at once never take more than they may."""
+    torch.manual_seed(0)
+    n_outputs = 200 if outputs == "mean" else 50
+    module = nn.Sequential(nn.Linear(8, 512), nn.Tanh(), nn.Linear(512, n_outputs))
+    X = rng.standard_normal((40, 8))
+    sizes = []
+
+    class Watched(TangentKernels):
+        def _batch(self, X, heads=None):
+            batch = super()._batch(X, heads)
+            sizes.append(sum(batch.n_bytes))
+            return batch
+
+    whole = layer_kernels(module, X, outputs=outputs, dtype="float64")
+    source = Watched(copy.deepcopy(module), outputs=outputs)
+    source.check(X)
+    with config_context(working_memory=1):
+        limited = source.block(X)
+        diagonal = source.diag(X)
+    assert 1 < len(sizes) < 2000
+    assert max(sizes) <= 2**20
+    assert_allclose(np.moveaxis(limited, -3, -1), whole, rtol=1e-9, atol=1e-12)
+    assert_allclose(diagonal, np.einsum("...iil->...li", whole), rtol=1e-9, atol=1e-12)
+
+
+def test_batch_that_fits_meets_one_that_does_not(rng):
+    module, _ = ZOO["wide tokens"]
+    X, Z = rng.standard_normal((40, 3, 4)), rng.standard_normal((2, 3, 4))
+    source = TangentKernels(copy.deepcopy(module))
+    source.check(X)
+    whole = source.block(X, Z)
+    with config_context(working_memory=0.02):
+        assert_allclose(source.block(X, source.prepare(Z)), whole, rtol=1e-9, atol=1e-12)
+        turned = source.block(source.prepare(Z), X).transpose(0, 2, 1)
+        assert_allclose(turned, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_tile_is_halved_when_memory_runs_out(monkeypatch, rng):
+    X = rng.standard_normal((30, 5))
+    module = ZOO["mlp"][0]
+    expected = layer_kernels(module, X)
+    gram, tried = OuterFactor.gram, []
+
+    def short_of_memory(self, other, out):
+        tried.append(len(out))
+        if len(out) > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        return gram(self, other, out)
+
+    source = TangentKernels(copy.deepcopy(module))
+    source.check(X)
+    monkeypatch.setattr(OuterFactor, "gram", short_of_memory)
+    with config_context(working_memory=24 * 16**2 / 2**20):  # tiles of 16 x 16
+        actual = source.block(X)
+    assert_allclose(np.moveaxis(actual, 0, -1), expected, rtol=1e-12)
+    assert max(tried) == 16
+    assert 8 in tried
+
+
+@pytest.mark.parametrize("outputs", ["mean", "per_class"])
+def test_streamed_tiles_arrive(outputs, monkeypatch, rng):
+    module, X = ZOO["mlp"][0], rng.standard_normal((37, 5))
+    expected = layer_kernels(module, X, outputs=outputs)
+    monkeypatch.setattr(TangentKernels, "_may_stay", lambda self, n_bytes: False)
+    with config_context(working_memory=24 * 7**2 / 2**20):
+        for Y, columns in [(None, slice(None)), (X[:20], slice(20))]:
+            streamed = layer_kernels(module, X, Y, outputs=outputs)
+            assert_allclose(streamed, expected[..., columns, :], rtol=1e-12)
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@needs_cuda
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-9)])
+@pytest.mark.parametrize("name", ZOO)
+def test_cuda_agrees_with_the_cpu(name, dtype, tolerance, streamed, monkeypatch):
+    module, X = ZOO[name]
+    on_cpu = np.moveaxis(layer_kernels(module, X, dtype=dtype, device="cpu"), -1, 0)
+    if streamed:
+        monkeypatch.setattr(TangentKernels, "_may_stay", lambda self, n_bytes: False)
+    for Y, columns in [(None, slice(None)), (X[:3], slice(3))]:
+        kernels = layer_kernels(module, X, Y, dtype=dtype, device="cuda")
+        expected = on_cpu[:, :, columns]
+        assert relative_error(np.moveaxis(kernels, -1, 0), expected) <= tolerance
+
+
+@needs_cuda
+def test_estimator_fitted_on_cuda_predicts_on_the_cpu(monkeypatch, three_classes):
+    X, y = three_classes
+    fitted = MultiLayerNTKClassifier(device="cuda", random_state=0).fit(X, y)
+    expected = fitted.decision_function(X)
+    pickled = pickle.dumps(fitted)
+    with monkeypatch.context() as without_cuda:
+        without_cuda.setattr(torch.cuda, "is_available", lambda: False)
+        without_cuda.setattr(torch.cuda, "device_count", lambda: 0)
+        loaded = pickle.loads(pickled)
+        assert_allclose(loaded.decision_function(X), expected, rtol=1e-6, atol=1e-8)
 
 
 def test_threads_give_the_same_tiles(rng):

@@ -63,5 +63,12 @@ def build_network(network, n_features, n_outputs, random_state):
 
 
 def _private_copy(module):
+    try:
+        private = copy.deepcopy(module)
+    except Exception as error:  # whatever the module's own attributes raise
+        raise ValueError(
+            f"network: a private copy of it is needed, but copy.deepcopy failed with "
+            f"{type(error).__name__}: {error}"
+        ) from error
     # Batch statistics and dropout have no per-sample gradient, so evaluation mode it is.
-    return copy.deepcopy(module).cpu().eval()
+    return private.cpu().eval()

@@ -14,7 +14,9 @@ from ._rules import rule_for
 
 # A pass of more samples is no faster, nor is one that holds more on the CPU.
 _PASS_ROWS = 1024
-_PASS_BYTES = 2**27
+_PASS_BYTES = 2**26
+# Many heads of few samples are slower than few heads of many samples.
+_PASS_HEADS = 32
 
 
 class Part(NamedTuple):
@@ -73,10 +75,10 @@ class Passes:
         return max(1, once + n_heads * each)
 
     def affordable_heads(self, n_samples):
-        """Of how many heads the factors of so many samples fit, possibly 0."""
+        """Of how many heads the factors of so many samples may be held, possibly 0."""
         once, each = self._of_factors
         affordable = free_memory(self.device) // max(1, n_samples) - once
-        return max(0, affordable // max(1, each))
+        return max(0, min(_PASS_HEADS, affordable // max(1, each)))
 
     def factors(self, X, heads, n_heads):
         """Factors of samples, a few at a time where their passes are large.

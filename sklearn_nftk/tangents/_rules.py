@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from ..networks import NTKLinear
-from ..utils._device import empty
 from ._factors import DenseFactor, OuterFactor, PositionFactor
 
 _RULES: dict[type, Callable] = {}
@@ -108,7 +107,7 @@ def convolution(module, parameters, uses):
     n_weight = module.weight.numel() if "weight" in parameters else 0
     n_bias = c_out if "bias" in parameters else 0
     like = uses[0].gradients
-    jacobian = empty((n, n_heads, n_weight + n_bias), like.dtype, like.device)
+    jacobian = like.new_empty((n, n_heads, n_weight + n_bias))
     if n_weight:
         weight = jacobian[:, :, :n_weight].unflatten(2, (c_out, -1))
         for use in uses:
