@@ -23,14 +23,16 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
 
     Parameters
     ----------
-    network : None, MLP, torch.nn.Module or callable, default=None
+    network : None, MLP, InfiniteMLP, InfiniteRNN, torch.nn.Module or callable, default=None
         What is kernelised, at its present parameters. None means ``MLP()``, a random ReLU network
-        with two hidden layers of 512. A module must map (n, ...) to (n, O); it is copied,
+        with two hidden layers of 512. An infinitely wide network has kernels in closed form and no
+        parameters: nothing is drawn. A module must map (n, ...) to (n, O); it is copied,
         put into evaluation mode and otherwise left alone. A callable is called as
         ``network(n_features, n_outputs, random_state)``, with n_outputs the number of classes.
     layers : {"module", "block"} or dict, default="module"
         "module": each module that owns parameters is a layer. "block": each top-level child is
-        one. ``{layer name: [parameter-name patterns]}`` groups parameters by hand.
+        one. ``{layer name: [parameter-name patterns]}`` groups parameters by hand. Infinitely wide
+        networks have one set of layers, whose names the patterns are for.
     outputs : {"mean", "sum", "per_class"}, default="mean"
         What several outputs of a network are to the kernels: "mean" of their kernels, the kernel
         of their "sum", or "per_class": the decision of a class uses the kernels of that class's
@@ -71,8 +73,8 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     device : str or torch.device, default="auto"
         Where the kernels are computed. "auto" is CUDA when there is one, else the CPU.
     dtype : {"auto", "float32", "float64"}, default="auto"
-        Precision of the kernels; "auto" is the floating type of X, float64 for integers. Combined
-        kernels and solvers are in float64.
+        Precision of the kernels; "auto" is the floating type of X, float64 for integers and for
+        infinitely wide networks. Combined kernels and solvers are in float64.
     n_jobs : int or None, default=None
         How many tiles of the kernels are computed, and one-vs-rest problems of the hinge loss
         solved, at once by threads.
@@ -87,7 +89,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features,)
         Where X had string column names.
-    network_ : torch.nn.Module
+    network_ : torch.nn.Module, InfiniteMLP or InfiniteRNN
         The network as it was kernelised, on the CPU, in evaluation mode.
     layer_names_ : list of str
     layer_scales_ : ndarray of shape (n_layers,), or (n_decisions, n_layers)
@@ -190,7 +192,8 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         ----------
         X : array-like of shape (n_samples, n_features) or (n_samples, ...)
             More than two dimensions (images, sequences) where the network takes them; integers
-            reach networks that look them up in an embedding as integers.
+            reach networks that look them up in an embedding as integers. `InfiniteRNN` also takes
+            lists of sequences of different lengths.
         y : array-like of shape (n_samples,)
             Class labels, of any type.
         sample_weight : array-like of shape (n_samples,), default=None

@@ -8,8 +8,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._base import BaseMultipleKernelMachine
 from ._grams import StoredGrams, StreamedGrams
-from .kernels import tangent_source
-from .networks import MLP, build_network
+from .kernels import kernel_source
+from .networks import (
+    MLP,
+    InfiniteMLP,
+    InfiniteNetwork,
+    InfiniteRNN,
+    build_network,
+    validate_sequences,
+)
 from .utils._device import resolve_device
 from .utils._memory import fits
 from .utils._progress import progress
@@ -30,9 +37,11 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
 
     def _allow_nd(self):
         """Whether samples may be images, sequences, ...: only a user's network can take them."""
-        return not (self.network is None or isinstance(self.network, MLP))
+        return not (self.network is None or isinstance(self.network, MLP | InfiniteMLP))
 
-    def _validated(self, X, y, **checks):
+    def _validated(self, X, y="no_validation", **checks):
+        if isinstance(self.network, InfiniteRNN):
+            return validate_sequences(self, X, y, layout=self.network.layout, **checks)
         return validate_data(self, X, y, allow_nd=self._allow_nd(), **checks)
 
     def _rows(self, X, kept):
@@ -56,8 +65,11 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         A copy of the network is used, so that two threads can predict at once and the fitted
         estimator stays on the CPU, from where any machine can load it.
         """
-        dtype = next(self.network_.parameters()).dtype if fitted else self.dtype
-        source = tangent_source(
+        infinite = isinstance(self.network_, InfiniteNetwork)
+        dtype = self.dtype
+        if fitted and not infinite:
+            dtype = next(self.network_.parameters()).dtype
+        source = kernel_source(
             copy.deepcopy(self.network_),
             X,
             layers=self.layers,
@@ -66,7 +78,8 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
             dtype=dtype,
             n_jobs=self.n_jobs,
         )
-        self.network_.to(dtype=source.dtype)
+        if not infinite:
+            self.network_.to(dtype=source.dtype)
         return source
 
     def _heads(self):
@@ -97,7 +110,7 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         Test rows are taken in blocks, so memory beyond the result does not depend on their number.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, allow_nd=self._allow_nd(), reset=False)
+        X = self._validated(X, reset=False)
         source = self._kernel_source(self.X_fit_, fitted=True)
         training_set = source.prepare(self.X_fit_)
         cosine = self.normalize == "cosine"

@@ -2,7 +2,8 @@
 
 A *kernel source* is whatever yields layer kernels. Everything downstream - statistics, weights,
 solvers, inspection - sees three things of it (`KernelSource`): its layer names, a block for two
-batches (whole, or in tiles) and a diagonal. Empirical networks are the first source.
+batches (whole, or in tiles) and a diagonal. Empirical networks are the first source, infinitely
+wide ones the second; `kernel_source` is where the one or the other is chosen.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,10 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
 
-from .networks import build_network
+from .networks import InfiniteNetwork, build_network, group_names
 from .tangents import TangentKernels, group_layers
+from .utils._arrays import check_batch
 from .utils._device import resolve_device, resolve_dtype
 from .utils._progress import progress
 
@@ -43,8 +44,8 @@ class KernelSource(Protocol):
         """``Theta_l(x, x)``, shape (L, n)."""
 
 
-def tangent_source(
-    module,
+def kernel_source(
+    network,
     X,
     *,
     layers="module",
@@ -53,10 +54,18 @@ def tangent_source(
     dtype="auto",
     n_jobs=None,
 ):
-    """Kernel source of a private module, checked against autograd on a few rows of X."""
+    """Kernel source of what `build_network` returned.
+
+    That of a module is checked against autograd on a few rows of X; an infinitely wide network
+    has its own.
+    """
+    if isinstance(network, InfiniteNetwork):
+        return network.kernel_source(
+            X, layers=layers, outputs=outputs, device=device, dtype=dtype, n_jobs=n_jobs
+        )
     device = resolve_device(device)
     source = TangentKernels(
-        module,
+        network,
         layers=layers,
         outputs=outputs,
         device=device,
@@ -67,23 +76,20 @@ def tangent_source(
     return source
 
 
-def check_batch(X, name="X"):
-    """Validate a batch of samples: floats or integers, of any number of dimensions >= 2."""
-    if isinstance(X, torch.Tensor):
-        X = X.detach().cpu().numpy()
-    X = check_array(X, allow_nd=True, input_name=name)
-    return X if X.dtype.kind in "iu" or X.dtype == np.float32 else X.astype(np.float64, copy=False)
-
-
-def _arrays(X, Y):
-    X = check_batch(X)
+def _arrays(network, X, Y):
+    check = network.check_batch if isinstance(network, InfiniteNetwork) else check_batch
+    X = check(X)
     if Y is not None:
-        Y = check_batch(Y, "Y")
-        if X.shape[1:] != Y.shape[1:]:
+        Y = check(Y, "Y")
+        if not _accepts_sequences(network) and X.shape[1:] != Y.shape[1:]:
             raise ValueError(
                 f"Y must have the features of X: X has shape {X.shape}, Y has shape {Y.shape}."
             )
     return X, Y
+
+
+def _accepts_sequences(network):
+    return isinstance(network, InfiniteNetwork) and network.accepts_sequences
 
 
 def _check_outputs(outputs, accepted):
@@ -110,7 +116,7 @@ def layer_kernels(
 
     Parameters
     ----------
-    network : None, MLP, torch.nn.Module or callable
+    network : None, MLP, InfiniteMLP, InfiniteRNN, torch.nn.Module or callable
         None means ``MLP()``; a callable is called as ``network(n_features, 1, 0)``. Networks drawn
         here without a `random_state` of their own are drawn with seed 0.
     X : array-like or torch.Tensor of shape (n, ...)
@@ -119,14 +125,15 @@ def layer_kernels(
         None means X.
     layers : {"module", "block"} or dict, default="module"
         Which parameters form a layer: each module that owns parameters, each top-level child, or
-        ``{layer name: [parameter-name patterns]}``.
+        ``{layer name: [parameter-name patterns]}``. Infinitely wide networks have one set of
+        layers, which patterns of their names group.
     outputs : {"mean", "sum", "per_class"}, default="mean"
         How several outputs are treated: the mean over outputs as above; the gradient of their sum;
         or each output alone.
     device : str or torch.device, default="auto"
         "auto" is CUDA when there is one, else the CPU.
     dtype : {"auto", "float32", "float64"}, default="auto"
-        "auto" is the floating type of X, float64 for integers.
+        "auto" is the floating type of X, float64 for integers and for infinitely wide networks.
     n_jobs : int or None, default=None
         Tiles computed at once by threads; matrix products use several cores by themselves.
     verbose : int, default=0
@@ -159,8 +166,8 @@ def layer_kernels(
     (3, 3, 3)
     """
     _check_outputs(outputs, ["mean", "sum", "per_class"])
-    X, Y = _arrays(X, Y)
-    source = tangent_source(
+    X, Y = _arrays(network, X, Y)
+    source = kernel_source(
         build_network(network, X.shape[1], 1, _DEFAULT_SEED),
         X,
         layers=layers,
@@ -195,9 +202,9 @@ def layer_kernel_diag(network, X, *, layers="module", outputs="mean", device="au
     (4, 2)
     """
     _check_outputs(outputs, ["mean", "sum", "per_class"])
-    X, _ = _arrays(X, None)
+    X, _ = _arrays(network, X, None)
     module = build_network(network, X.shape[1], 1, _DEFAULT_SEED)
-    source = tangent_source(module, X, layers=layers, outputs=outputs, device=device, dtype=dtype)
+    source = kernel_source(module, X, layers=layers, outputs=outputs, device=device, dtype=dtype)
     return np.moveaxis(source.diag(X), -2, -1)
 
 
@@ -206,7 +213,7 @@ def layer_names(network, *, layers="module"):
 
     Parameters
     ----------
-    network : torch.nn.Module or MLP
+    network : torch.nn.Module, MLP, InfiniteMLP or InfiniteRNN
         A module whose parameters exist, or a specification (its names do not depend on widths).
     layers : {"module", "block"} or dict, default="module"
 
@@ -221,6 +228,8 @@ def layer_names(network, *, layers="module"):
     >>> layer_names(MLP(hidden_layer_sizes=(64, 64)))
     ['layer0', 'layer1', 'layer2']
     """
+    if isinstance(network, InfiniteNetwork):
+        return list(group_names(network.layer_names(), layers))
     if not isinstance(network, torch.nn.Module):
         network = build_network(network, 1, 1, _DEFAULT_SEED)
     return [layer.name for layer in group_layers(network, layers)]

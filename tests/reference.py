@@ -172,3 +172,160 @@ def qcqp_weights(features, y, s, C):
     box = [alpha >= 0, alpha <= C * s, y @ alpha == 0]
     cp.Problem(cp.Maximize(cp.sum(alpha) - t / 2), below + box).solve(solver=cp.CLARABEL)
     return np.array([float(np.ravel(c.dual_value)[0]) for c in below])
+
+
+def relu_dual(s, a, b):
+    """``E[relu(u) relu(v)]`` and ``E[relu'(u) relu'(v)]``, as Cho and Saul write them."""
+    if a == 0 or b == 0:
+        return 0.0, 0.25
+    c = min(1.0, max(-1.0, s / np.sqrt(a * b)))
+    angle = np.arccos(c)
+    V = np.sqrt(a * b) * (np.sqrt(1 - c * c) + c * (np.pi - angle)) / (2 * np.pi)
+    return V, (np.pi - angle) / (2 * np.pi)
+
+
+def erf_dual(s, a, b):
+    """The same for the error function, as Williams writes it."""
+    scale = (1 + 2 * a) * (1 + 2 * b)
+    return 2 / np.pi * np.arcsin(2 * s / np.sqrt(scale)), 4 / np.pi / np.sqrt(scale - 4 * s * s)
+
+
+def infinite_mlp(X, Z, w, b, dual=relu_dual):
+    """Layer kernels (L + 1, n, m) of the infinitely wide network, one pair after the other."""
+    kernels = np.zeros((len(w), len(X), len(Z)))
+    for i, x in enumerate(X):
+        for j, z in enumerate(Z):
+            pairs = [(x, z), (x, x), (z, z)]
+            s, aa, bb = (w[0] * (u @ v) / len(u) + b[0] for u, v in pairs)
+            sums, slopes = [s], []
+            for layer in range(1, len(w)):
+                V, slope = dual(s, aa, bb)
+                s = w[layer] * V + b[layer]
+                aa, bb = (w[layer] * dual(v, v, v)[0] + b[layer] for v in (aa, bb))
+                sums.append(s)
+                slopes.append(w[layer] * slope)
+            for layer in range(len(w)):
+                kernels[layer, i, j] = sums[layer] * np.prod(slopes[layer:])
+    return kernels
+
+
+def infinite_rnn(x, z, *, depth=1, w=1.4, u=1.0, b=0.2, h=0.5, v=1.0, rho=1.0, pooling="last",
+                 dual=relu_dual):  # fmt: skip
+    """Recurrent kernel of two sequences on the full grid of their times, number by number.
+
+    Forward for the covariances S, backward for what the read-outs send to each pair of times P.
+    Returns a dictionary: "V", and for each layer ("W", l), ("U", l), ("b", l); and "time", the sum
+    over all layers at each pair of times.
+    """
+    T, R = len(x), len(z)
+
+    def variances(s):
+        found = np.zeros((depth, len(s)))
+        for t in range(len(s)):
+            for layer in range(depth):
+                before = found[layer, t - 1] if t else None
+                state = h**2 if t == 0 else dual(before, before, before)[0]
+                below = s[t] @ s[t] / len(s[t])
+                if layer:
+                    q = found[layer - 1, t]
+                    below = dual(q, q, q)[0]
+                found[layer, t] = w**2 * state + u**2 * below + b**2
+        return found
+
+    a, c = variances(x), variances(z)
+    S, V, D = (np.zeros((depth, T, R)) for _ in range(3))
+    recurrent, inputs = np.zeros((depth, T, R)), np.zeros((depth, T, R))
+    for t in range(T):
+        for r in range(R):
+            for layer in range(depth):
+                if t and r:
+                    recurrent[layer, t, r] = w**2 * V[layer, t - 1, r - 1]
+                elif t == r == 0:
+                    recurrent[layer, t, r] = w**2 * h**2 * rho
+                below = V[layer - 1, t, r] if layer else x[t] @ z[r] / len(x[t])
+                inputs[layer, t, r] = u**2 * below
+                S[layer, t, r] = recurrent[layer, t, r] + inputs[layer, t, r] + b**2
+                V[layer, t, r], D[layer, t, r] = dual(S[layer, t, r], a[layer, t], c[layer, r])
+    read = np.zeros((T, R))
+    if pooling == "last":
+        read[-1, -1] = v**2
+    elif pooling == "mean-tied":
+        read[:] = v**2 / (T * R)
+    else:
+        np.fill_diagonal(read, v**2 / np.sqrt(T * R))
+    P = np.zeros((depth + 1, T + 1, R + 1))
+    for t in range(T - 1, -1, -1):
+        for r in range(R - 1, -1, -1):
+            for layer in range(depth - 1, -1, -1):
+                back = read[t, r] if layer == depth - 1 else u**2 * P[layer + 1, t, r]
+                P[layer, t, r] = D[layer, t, r] * (w**2 * P[layer, t + 1, r + 1] + back)
+    P = P[:depth, :T, :R]
+    found = {"V": np.sum(read * V[-1]), "time": np.sum(P * S, axis=0)}
+    for layer in range(depth):
+        found["W", layer] = np.sum(P[layer] * recurrent[layer])
+        found["U", layer] = np.sum(P[layer] * inputs[layer])
+        found["b", layer] = np.sum(P[layer]) * b**2
+    return found
+
+
+def equal_length_rnn(X, *, depth, w, u, b, h, v):
+    """Total kernel of sequences of one length (n, T, m), a state for each, n x n at a time."""
+    n, T, m = X.shape
+    th = [np.zeros((n, n)) for _ in range(depth)]
+    V = [h**2 * np.eye(n) for _ in range(depth)]
+    D = [np.zeros((n, n)) for _ in range(depth)]
+    for t in range(T):
+        below, below_th = X[:, t] @ X[:, t].T / m, 0.0
+        for layer in range(depth):
+            S = w**2 * V[layer] + u**2 * below + b**2
+            th[layer] = S + w**2 * D[layer] * th[layer] + u**2 * below_th
+            q = S.diagonal()
+            c = np.clip(S / np.sqrt(np.outer(q, q)), -1, 1)
+            np.fill_diagonal(c, 1)
+            D[layer] = (np.pi - np.arccos(c)) / (2 * np.pi)
+            V[layer] = np.sqrt(np.outer(q, q)) * (np.sqrt(1 - c**2) / (2 * np.pi) + c * D[layer])
+            below, below_th = V[layer], D[layer] * th[layer]
+    return v**2 * (V[-1] + D[-1] * th[-1])
+
+
+def finite_rnn(X, width, seed, *, depth, activation, w, u, b, h, v, initial_state, pooling):
+    """Kernels (groups, n, n) of a random recurrent network by autograd: W, U, b of each layer, V.
+
+    Parameters are standard normal and the scales multiply them.
+    """
+    rng = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=rng, dtype=torch.float64)
+
+    fan_in = [X[0].shape[1]] + [width] * (depth - 1)
+    W = [normal(width, width).requires_grad_() for _ in range(depth)]
+    U = [normal(width, k).requires_grad_() for k in fan_in]
+    B = [normal(width).requires_grad_() for _ in range(depth)]
+    longest = max(map(len, X))
+    n_readouts = longest if pooling == "mean-untied" else 1
+    readout = normal(n_readouts, width).requires_grad_()
+    state = [normal(width) for _ in range(depth)]
+    rows = []
+    for x in X:
+        if initial_state == "independent":
+            state = [normal(width) for _ in range(depth)]
+        hidden, outputs = [h * s for s in state], []
+        for row in torch.as_tensor(x):
+            below = row
+            for layer in range(depth):
+                g = w / width**0.5 * W[layer] @ hidden[layer] + b * B[layer]
+                hidden[layer] = activation(g + u / fan_in[layer] ** 0.5 * U[layer] @ below)
+                below = hidden[layer]
+            outputs.append(below)
+        outputs = torch.stack(outputs)
+        if pooling == "last":
+            f = readout[0] @ outputs[-1]
+        elif pooling == "mean-tied":
+            f = readout[0] @ outputs.mean(0)
+        else:
+            f = (readout[: len(x)] * outputs).sum() / len(x) ** 0.5
+        parameters = [p for three in zip(W, U, B, strict=True) for p in three] + [readout]
+        gradients = torch.autograd.grad(v / width**0.5 * f, parameters)
+        rows.append([g.flatten().numpy() for g in gradients])
+    return np.array([[[p @ q for q in g] for p in g] for g in zip(*rows, strict=True)])

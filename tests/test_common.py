@@ -6,7 +6,7 @@ from sklearn_nftk import (
     MultipleKernelClassifier,
     MultipleKernelRegressor,
 )
-from sklearn_nftk.networks import MLP
+from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN
 
 # Narrow networks: these checks are about the interface. One instance has the default network.
 SMALL = MLP(hidden_layer_sizes=(32, 32))
@@ -21,6 +21,10 @@ INSTANCES = [
     MultiLayerNTKClassifier(SMALL, kernel_weights="lp"),
     MultiLayerNTKRegressor(SMALL),
     MultiLayerNTKRegressor(SMALL, per_class=False),
+    MultiLayerNTKClassifier(InfiniteMLP()),
+    MultiLayerNTKRegressor(InfiniteMLP()),
+    MultiLayerNTKClassifier(InfiniteRNN()),
+    MultiLayerNTKRegressor(InfiniteRNN()),
     MultipleKernelClassifier(),
     MultipleKernelClassifier(loss="hinge", kernel_weights="margin"),
     MultipleKernelRegressor(),

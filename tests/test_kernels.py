@@ -218,7 +218,7 @@ class Noise(nn.Module):
         (BatchSoftmax(), "mixes .* the output of sample 0 depends on sample [12]"),
         (Noise(), "gives different outputs for the same X"),
         (lambda d, o, seed: "no module", "returned str"),
-        (3, "network must be None, an MLP, a torch.nn.Module, or a function"),
+        (3, "network must be None, an MLP, an InfiniteMLP"),
     ],
 )  # fmt: skip
 def test_networks_without_tangent_kernels_are_refused(network, message, rng):

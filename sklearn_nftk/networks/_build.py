@@ -1,24 +1,27 @@
-"""From whatever `network` may be to a private torch module."""
+"""From whatever `network` may be to one of our own: a torch module, or an infinite network."""
 
 import copy
 
 import torch
 from torch import nn
 
+from ._infinite import InfiniteNetwork
 from ._mlp import MLP
 
 ACCEPTED = (
-    "None, an MLP, a torch.nn.Module, or a function "
+    "None, an MLP, an InfiniteMLP, an InfiniteRNN, a torch.nn.Module, or a function "
     "(n_features, n_outputs, random_state) -> torch.nn.Module"
 )
 
 
 def build_network(network, n_features, n_outputs, random_state):
-    """Return a module of our own in evaluation mode; what the user owns is not touched.
+    """Return a network of our own; what the user owns is not touched.
+
+    A module is in evaluation mode.
 
     Parameters
     ----------
-    network : None, MLP, torch.nn.Module or callable
+    network : None, MLP, InfiniteNetwork, torch.nn.Module or callable
         Recognised in this order. None means ``MLP()``. A callable is called as
         ``network(n_features, n_outputs, random_state)`` with torch's global generator seeded, and
         restored afterwards.
@@ -32,7 +35,7 @@ def build_network(network, n_features, n_outputs, random_state):
 
     Returns
     -------
-    torch.nn.Module
+    torch.nn.Module or InfiniteNetwork
 
     Raises
     ------
@@ -43,6 +46,8 @@ def build_network(network, n_features, n_outputs, random_state):
         network = MLP()
     if isinstance(network, MLP):
         return network.build(n_features, 1, random_state)
+    if isinstance(network, InfiniteNetwork):
+        return network.fitted_copy()
     if isinstance(network, nn.Module):
         return _private_copy(network)
     if callable(network) and (not isinstance(network, type) or issubclass(network, nn.Module)):

@@ -137,8 +137,8 @@ class MLP(BaseEstimator):
         generator = torch.Generator().manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
         sizes = [n_features, *self._hidden_layer_sizes(), n_outputs]
         n_layers = len(sizes) - 1
-        weight_variances = _per_layer(self.weight_variance, n_layers, "weight_variance")
-        bias_variances = _per_layer(self.bias_variance, n_layers, "bias_variance")
+        weight_variances = per_layer(self.weight_variance, n_layers, "weight_variance")
+        bias_variances = per_layer(self.bias_variance, n_layers, "bias_variance")
         modules = OrderedDict()
         for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             weight_std = math.sqrt(weight_variances[index] / fan_in)
@@ -211,7 +211,7 @@ def _signs(n_rows, n_columns, generator):
     return _gaussian(n_rows, n_columns, generator).sign()
 
 
-def _per_layer(value, n_layers, name):
+def per_layer(value, n_layers, name):
     """One non-negative value for each parameter layer."""
     values = [value] * n_layers if isinstance(value, Real) else list(value)
     if len(values) != n_layers:

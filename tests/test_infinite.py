@@ -1,0 +1,411 @@
+import copy
+import math
+import pickle
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from sklearn.utils import shuffle
+
+from sklearn_nftk import MultiLayerNTKClassifier, MultiLayerNTKRegressor
+from sklearn_nftk.inspection import layer_contributions
+from sklearn_nftk.kernels import layer_kernel_diag, layer_kernels, layer_names
+from sklearn_nftk.networks import MLP, InfiniteMLP
+from sklearn_nftk.networks._dual import DUALS, Quadrature, dual_activation
+
+from . import reference
+
+CLOSED = ["relu", "leaky_relu", "abs", "linear", "erf", "sin", "cos"]
+SMOOTH = ["gelu", "silu", "tanh", "sigmoid", "softplus"]
+FUNCTIONS = {
+    "relu": torch.relu,
+    "leaky_relu": lambda u: torch.nn.functional.leaky_relu(u, 0.2),
+    "abs": torch.abs,
+    "linear": lambda u: 1.0 * u,
+    "erf": torch.erf,
+    "sin": torch.sin,
+    "cos": torch.cos,
+}
+
+
+def tensor(values):
+    return torch.as_tensor(values, dtype=torch.float64)
+
+
+def with_derivative(function, u):
+    values, pull = torch.func.vjp(function, u)
+    return values, pull(torch.ones_like(u))[0]
+
+
+# -- dual activations ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLOSED + SMOOTH)
+def test_duals_are_gaussian_expectations(name):
+    dual = dual_activation(name, 0.2)
+    function = FUNCTIONS.get(name) or dual.function
+    p, q, n = 1.2, 0.7, 400_000
+    normal = torch.randn(2, n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for c in (-0.9, 0.1, 0.8):
+        u = p * normal[0]
+        v = q * (c * normal[0] + math.sqrt(1 - c * c) * normal[1])
+        at_u, at_v = with_derivative(function, u), with_derivative(function, v)
+        for found, samples in zip(
+            dual(tensor(c), tensor(p), tensor(q)),
+            (at_u[0] * at_v[0], at_u[1] * at_v[1]),
+            strict=True,
+        ):
+            error = float(samples.std()) / math.sqrt(n)
+            assert_allclose(float(found), float(samples.mean()), atol=4 * error + 1e-12)
+
+
+@pytest.mark.parametrize("name", CLOSED + SMOOTH)
+def test_diagonals_are_the_duals_of_equal_variables(name):
+    dual = dual_activation(name, 0.2)
+    p = tensor([0.0, 0.1, 1.0, 2.0])
+    for exact, found in zip(dual.diagonal(p), dual(torch.ones(4).double(), p, p), strict=True):
+        assert_allclose(exact[1:], found[1:], rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["erf", "sin", "cos", "linear"])
+def test_quadrature_agrees_with_closed_forms(name):
+    p, q = tensor([0.0, 0.3, 1.0, 2.0, 3.0])[:, None, None], tensor([0.5, 1.5, 3.0])[:, None]
+    c = tensor([-1.0, -0.95, 0.0, 0.5, 0.999, 1.0])
+    for found, exact in zip(
+        Quadrature(FUNCTIONS[name])(c, p, q), dual_activation(name)(c, p, q), strict=True
+    ):
+        assert_allclose(found, exact.expand(found.shape), atol=1e-8 * float(exact.abs().max()))
+
+
+STATED = [("tanh", 2.0), *((name, 4.0) for name in SMOOTH if name != "tanh")]
+
+
+@pytest.mark.parametrize(("name", "p"), STATED)
+def test_stated_accuracy_of_quadrature(name, p):
+    dual = dual_activation(name)
+    grid = torch.linspace(-12, 12, 100_001, dtype=torch.float64)
+    density = torch.exp(-(grid**2) / 2)
+    density /= density.sum()
+    values = with_derivative(dual.function, p * grid)
+    for found, v in zip(dual(tensor(1.0), tensor(p), tensor(p)), values, strict=True):
+        assert_allclose(float(found), float(density @ (v * v)), rtol=1e-8)
+
+
+def test_quadrature_warns_once_where_it_is_not_accurate():
+    # relu6 has kinks, and tanh of a large variable is a step.
+    for function, p in [(torch.nn.functional.relu6, 1.0), (torch.tanh, 30.0), (torch.tanh, 300.0)]:
+        dual = Quadrature(function)
+        with pytest.warns(UserWarning, match="activation: the quadrature of"):
+            dual(tensor(1.0), tensor(p), tensor(p))
+        dual(tensor(1.0), tensor(p), tensor(p))
+
+
+def test_names_and_functions_are_recognised():
+    X = np.array([[1.0, 0.5], [-0.3, 2.0]])
+    by_name = layer_kernels(InfiniteMLP(activation="tanh"), X)
+    assert_allclose(layer_kernels(InfiniteMLP(activation=torch.nn.Tanh()), X), by_name)
+    for bad in ("sofplus", 3, torch.nn.ReLU, lambda u: u.sum(), lambda u: u.numpy()):
+        with pytest.raises(ValueError, match="activation"):
+            layer_kernels(InfiniteMLP(activation=bad), X)
+
+
+# -- layer kernels -------------------------------------------------------------------------------
+
+
+def test_golden_values():
+    X = np.array([[1.0, 0.0], [0.6, 0.8], [-1.0, 2.0]])
+    network = InfiniteMLP(2, "relu", [2, 2, 1], 0.09, split_bias=True)
+    kernels = layer_kernels(network, X)
+    found = np.array([kernels[0, 1], kernels[0, 2], kernels[1, 2], kernels[0, 0]]).T
+    expected = [
+        [0.1632358137, -0.1041128958, 0.2292959751, 0.5],
+        [0.0244853721, 0.0093701606, 0.0206366378, 0.045],
+        [0.2894669104, 0.0979018990, 0.4832694683, 0.545],
+        [0.0340932619, 0.0250713835, 0.0315960271, 0.045],
+        [0.4531366382, 0.5101331067, 0.8316423026, 0.59],
+        [0.09, 0.09, 0.09, 0.09],
+    ]
+    assert_allclose(found, expected, atol=1e-9)
+    total = kernels.sum(axis=2)
+    assert_allclose(total[[0, 0, 1, 0], [1, 2, 2, 0]],
+                    [1.0544179963, 0.6283636540, 1.6864404109, 1.815], atol=1e-9)  # fmt: skip
+    assert_allclose(network.nngp(X)[[0, 0, 1, 0], [1, 2, 2, 0]],
+                    [0.5431366382, 0.6001331067, 0.9216423026, 0.68], atol=1e-9)  # fmt: skip
+
+
+def test_total_and_nngp_of_neural_tangents():
+    data = np.load(Path(__file__).parent / "data" / "neural_tangents_mlp.npz")
+    network = InfiniteMLP(3, "relu", [1.3**2] * 3 + [0.9**2], 0.4**2)
+    assert_allclose(layer_kernels(network, data["X"]).sum(axis=2), data["ntk"], rtol=1e-6)
+    assert_allclose(network.nngp(data["X"]), data["nngp"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("activation", "dual"),
+                         [("relu", reference.relu_dual), ("erf", reference.erf_dual)])  # fmt: skip
+def test_layers_are_those_of_a_double_loop(activation, dual, rng):
+    X, Z = rng.standard_normal((7, 3)), rng.standard_normal((4, 3))
+    w, b = [1.5, 2.0, 0.7, 1.0], [0.3, 0.0, 0.2, 0.1]
+    network = InfiniteMLP(3, activation, w, b)
+    expected = np.moveaxis(reference.infinite_mlp(X, Z, w, b, dual), 0, -1)
+    assert_allclose(layer_kernels(network, X, Z), expected, rtol=1e-12)
+    diagonal = np.moveaxis(reference.infinite_mlp(X, X, w, b, dual), 0, -1)
+    assert_allclose(layer_kernel_diag(network, X), diagonal[range(7), range(7)], rtol=1e-7)
+
+
+def test_scalars_stand_for_every_layer_the_readout_included(rng):
+    X = rng.standard_normal((4, 3))
+    assert_array_equal(layer_kernels(InfiniteMLP(2, "erf", 1.7, 0.2), X),
+                       layer_kernels(InfiniteMLP(2, "erf", [1.7] * 3, (0.2,) * 3), X))  # fmt: skip
+
+
+def test_groupings_add_up(rng):
+    X = rng.standard_normal((6, 3))
+    whole = layer_kernels(InfiniteMLP(2), X)
+    parts = layer_kernels(InfiniteMLP(2, split_bias=True), X)
+    assert_allclose(parts[..., ::2] + parts[..., 1::2], whole, rtol=1e-12)
+    groups = {"biases": ["*.bias"], "rest": ["*.weight"]}
+    network = InfiniteMLP(2, split_bias=True)
+    assert layer_names(network, layers=groups) == ["biases", "rest"]
+    grouped = layer_kernels(network, X, layers=groups)
+    assert_allclose(grouped[..., 0], parts[..., 1::2].sum(axis=2), rtol=1e-12)
+    assert_allclose(grouped.sum(axis=2), whole.sum(axis=2), rtol=1e-12)
+    for groups in ({"a": ["layer0*"]}, {"a": ["*"], "b": ["layer1*"]}, {"a": ["*"], "b": "x"}, {}):
+        with pytest.raises(ValueError, match="layers"):
+            layer_kernels(network, X, layers=groups)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_finite_networks_converge_to_every_layer(activation, rng):
+    X = rng.standard_normal((10, 4))
+    limit = layer_kernels(InfiniteMLP(2, activation, 2.0, 0.1), X)
+    widths = [64, 128, 256, 512, 1024]
+    errors = np.zeros((len(widths), 3))
+    for k, width in enumerate(widths):
+        for seed in range(12):
+            finite = MLP((width, width), activation, bias_variance=0.1, random_state=seed)
+            difference = layer_kernels(finite, X) - limit
+            errors[k] += np.linalg.norm(difference, axis=(0, 1)) / 12
+    slopes = np.polyfit(np.log(widths), np.log(errors), 1)[0]
+    assert ((slopes > -0.7) & (slopes < -0.35)).all(), slopes
+
+
+def test_tiles_diagonals_and_threads_agree(monkeypatch, rng):
+    X = rng.standard_normal((23, 3))
+    network = InfiniteMLP(2)
+    whole = network.kernel_source(X).block(X)
+    assert_array_equal(whole, whole.swapaxes(1, 2))
+    source = network.kernel_source(X, n_jobs=2)
+    source.cpu_tile_rows = 5
+    assert_allclose(source.block(X), whole, rtol=1e-12)
+    assert_array_equal(source.block(X), source.block(X).swapaxes(1, 2))
+    assert_allclose(source.block(X, X[:4]), whole[:, :, :4], rtol=1e-12)
+    assert_array_equal(source.diag(X), whole.diagonal(axis1=1, axis2=2))
+    batch, seen = source.prepare(X), np.zeros(whole.shape)
+    for rows, columns, tile in source.tiles(batch):
+        seen[:, rows, columns] = tile
+        seen[:, columns, rows] = tile.swapaxes(1, 2)
+    assert_array_equal(seen, source.block(batch))
+
+
+def test_only_the_upper_half_is_computed(monkeypatch, rng):
+    X = rng.standard_normal((20, 3))
+    source = InfiniteMLP().kernel_source(X)
+    source.cpu_tile_rows = 5
+    calls, planes = [], source._planes
+    monkeypatch.setattr(source, "_planes", lambda x, y: calls.append(1) or planes(x, y))
+    source.block(X)
+    assert len(calls) == 10
+
+
+# -- hostile rows --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs", "erf", "sin", "tanh"])
+@pytest.mark.parametrize("bias_variance", [0.0, 0.1])
+def test_zero_duplicated_and_opposite_rows(activation, bias_variance, rng):
+    X = np.vstack([np.zeros((2, 300)), rng.standard_normal((3, 300))])
+    X = np.vstack([X, X[2:], -X[2:], 2 * X[2:]])
+    network = InfiniteMLP(3, activation, 1.0, bias_variance)
+    kernels = layer_kernels(network, X)
+    assert np.isfinite(kernels).all()
+    # Equal rows are equal to every kernel, on the diagonal or off it.
+    diagonal = layer_kernel_diag(network, X)
+    assert_allclose(kernels[2:5, 5:8][range(3), range(3)], diagonal[2:5], rtol=1e-13, atol=1e-300)
+    assert_allclose(kernels[0, 1], diagonal[0], rtol=1e-13, atol=1e-300)
+    assert_allclose(layer_kernels(network, X, X), kernels, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-20, 1e20, 1e140])
+def test_relu_kernels_scale_with_their_rows(scale, rng):
+    X = rng.standard_normal((6, 3))
+    network = InfiniteMLP(2, bias_variance=0.0)
+    assert_allclose(
+        layer_kernels(network, scale * X), scale**2 * layer_kernels(network, X), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("activation", [*CLOSED, *SMOOTH])
+@pytest.mark.parametrize("scale", [1e-160, 1e150])
+def test_no_nan_for_huge_and_tiny_rows(activation, scale, rng):
+    X = np.vstack([scale * rng.standard_normal((3, 2)), rng.standard_normal((2, 2))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert np.isfinite(layer_kernels(InfiniteMLP(2, activation), X)).all()
+
+
+def test_overflow_names_the_layer():
+    with pytest.raises(ValueError, match=r"layer 'layer0'.*overflows"):
+        layer_kernels(InfiniteMLP(), np.full((2, 2), 1e200))
+    with pytest.raises(ValueError, match="layer 'layer0'"):
+        layer_kernels(InfiniteMLP(), np.full((2, 2), 1e25), dtype="float32")
+
+
+rows = arrays(
+    np.float64,
+    st.tuples(st.integers(1, 6), st.integers(1, 4)),
+    elements=st.floats(-5, 5, allow_subnormal=False),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(X=rows, depth=st.integers(1, 3), name=st.sampled_from(["relu", "abs", "erf", "cos"]))
+def test_kernels_are_positive_semidefinite_and_permute_with_rows(X, depth, name):
+    network = InfiniteMLP(depth, name)
+    kernels = np.moveaxis(layer_kernels(network, X), -1, 0)
+    assert np.isfinite(kernels).all()
+    values = np.linalg.eigvalsh(kernels)
+    assert (values[:, 0] >= -1e-8 * values[:, -1]).all()
+    order = np.arange(len(X))[::-1]
+    permuted = np.moveaxis(layer_kernels(network, X[order]), -1, 0)
+    assert_allclose(permuted, kernels[:, order][:, :, order], rtol=1e-6, atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(X=rows)
+def test_float32_input_is_only_rounded(X):
+    X = X.astype(np.float32)
+    kernels = layer_kernels(InfiniteMLP(), X)
+    assert kernels.dtype == np.float64
+    assert_array_equal(kernels, layer_kernels(InfiniteMLP(), X.astype(np.float64)))
+    assert layer_kernels(InfiniteMLP(), X, dtype="float32").dtype == np.float32
+
+
+# -- specification and estimators ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"depth": 0}, "depth"),
+        ({"depth": 2.0}, "depth"),
+        ({"depth": True}, "depth"),
+        ({"activation": "rely"}, "activation.*'relu'"),
+        ({"weight_variance": -1.0}, "weight_variance"),
+        ({"weight_variance": [1.0, 2.0]}, "weight_variance.*3 parameter layers"),
+        ({"bias_variance": np.inf}, "bias_variance"),
+        ({"negative_slope": "steep"}, "negative_slope"),
+    ],
+)
+def test_parameters_are_refused_by_name_when_used(parameters, match, three_classes):
+    network = InfiniteMLP(**parameters)
+    with pytest.raises(ValueError, match=match):
+        layer_kernels(network, np.eye(2))
+    with pytest.raises(ValueError, match=match):
+        MultiLayerNTKClassifier(network).fit(*three_classes)
+
+
+def test_per_class_outputs_are_refused(three_classes):
+    with pytest.raises(ValueError, match=r"outputs='per_class'.*share one kernel"):
+        MultiLayerNTKClassifier(InfiniteMLP(), outputs="per_class").fit(*three_classes)
+
+
+def test_estimators_take_it_like_any_network(three_classes):
+    X, y = three_classes
+    network = InfiniteMLP(depth=1)
+    model = MultiLayerNTKClassifier(network).fit(X, y)
+    assert model.network_ is not network
+    assert model.network_.get_params() == network.get_params()
+    assert model.layer_names_ == ["layer0", "layer1"] == layer_names(network)
+    assert model.score(X, y) > 0.7
+    phi = layer_contributions(model, X)
+    assert_allclose(phi.sum(axis=2) + model.intercept_, model.decision_function(X), rtol=1e-10)
+    loaded = pickle.loads(pickle.dumps(model))
+    assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    # A repeated row is a row of weight two.
+    weight = np.ones(len(y))
+    weight[:20] = 2
+    repeated = clone(model).fit(np.vstack([X, X[:20]]), np.concatenate([y, y[:20]]))
+    weighted = clone(model).fit(X, y, sample_weight=weight)
+    assert_allclose(
+        weighted.decision_function(X), repeated.decision_function(X), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("normalize", ["variance", "cosine"])
+def test_decisions_come_from_the_kernels(normalize, two_classes):
+    X, y = two_classes
+    network = InfiniteMLP(2, "erf")
+    model = MultiLayerNTKClassifier(network, normalize=normalize).fit(X[:40], y[:40])
+    kernels = layer_kernels(network, X[40:], X[:40])
+    if normalize == "cosine":
+        a, b = layer_kernel_diag(network, X[40:]), layer_kernel_diag(network, X[:40])
+        kernels = kernels / np.sqrt(a[:, None] * b[None])
+    weights = model.kernel_weights_[0] / model.layer_scales_
+    decisions = kernels @ weights @ model.dual_coef_[0] + model.intercept_
+    assert_allclose(model.decision_function(X[40:]), decisions, rtol=1e-9)
+
+
+def test_streamed_and_stored_fits_agree(three_classes, monkeypatch):
+    X, y = three_classes
+    stored = MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y)
+    monkeypatch.setattr("sklearn_nftk._multi_layer.fits", lambda n_bytes: False)
+    streamed = MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y)
+    assert_allclose(streamed.decision_function(X), stored.decision_function(X), rtol=1e-6)
+
+
+def test_grids_pipelines_and_regression():
+    X, y = shuffle(*load_iris(return_X_y=True), random_state=0)
+    model = make_pipeline(StandardScaler(), MultiLayerNTKClassifier(InfiniteMLP()))
+    grid = {
+        "multilayerntkclassifier__network__depth": [1, 3],
+        "multilayerntkclassifier__network__activation": ["relu", "erf"],
+    }
+    search = GridSearchCV(model, grid, cv=3, n_jobs=2).fit(X, y)
+    assert search.best_score_ > 0.93
+    regressor = make_pipeline(StandardScaler(), MultiLayerNTKRegressor(InfiniteMLP()))
+    assert cross_val_score(regressor, X[:, :3], X[:, 3], cv=3).min() > 0.85
+    assert regressor.fit(X[:, :3], X[:, 3]).score(X[:, :3], X[:, 3]) > 0.9
+
+
+def test_kernels_serve_other_machines(two_classes):
+    X, y = two_classes
+    K = layer_kernels(InfiniteMLP(), X).sum(axis=2)
+    assert SVC(kernel="precomputed").fit(K, y).score(K, y) > 0.8
+
+
+def test_specification_is_cloned_and_copied(rng):
+    network = InfiniteMLP(3, "leaky_relu", [1.0, 2.0, 2.0, 1.0], 0.3, negative_slope=0.2)
+    X = rng.standard_normal((3, 2))
+    for other in (clone(network), copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert_array_equal(layer_kernels(other, X), layer_kernels(network, X))
+    assert not np.allclose(
+        layer_kernels(network, X), layer_kernels(clone(network).set_params(negative_slope=0.5), X)
+    )
+
+
+def test_every_dual_is_listed_in_the_message():
+    with pytest.raises(ValueError, match="activation must be one of") as caught:
+        dual_activation("none")
+    assert all(repr(name) in str(caught.value) for name in DUALS)
