@@ -392,6 +392,7 @@ def test_kernels_too_large_for_memory_are_refused_beforehand(two_classes, monkey
         {"normalize": "cosine", "kernel_weights": "uniform", "C": 3.0},
         {"outputs": "per_class", "shrinkage": 0.0},
         {"per_class": False, "shrinkage": 0.0},
+        {"kernel_weights": "margin", "C": 1.0},
     ],
 )
 def test_kernels_that_do_not_fit_are_streamed_with_the_same_result(

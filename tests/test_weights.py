@@ -224,3 +224,17 @@ def test_rounding_in_place_of_a_kernel_counts_as_zero(rng):
     with pytest.warns(UserWarning, match=r"zero or constant .*\['c'\]"):
         _, alive = layer_scales([statistics], "variance", stack.dtype, ["a", "b", "c"])
     assert alive.tolist() == [[True, True, False]]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_quadratic_forms_of_tiles(apart, rng, monkeypatch):
+    monkeypatch.setattr("sklearn_nftk._grams._TILE_ROWS", 5)
+    stack = random_problem(rng, 6)[0]
+    grams = StoredGrams(stack.reshape(2, 3, 24, 24) if apart else stack)
+    grams.scales = rng.uniform(1, 2, grams.scales.shape)
+    A, families = rng.standard_normal((24, 3)), [0, 1, 0] if apart else [0, 0, 0]
+    found = grams.quadratics(A, families)
+    for column, family in enumerate(families):
+        for layer in range(grams.shape[1]):
+            K = grams.stack[family, layer] / grams.scales[family, layer]
+            assert_allclose(found[layer, column], A[:, column] @ K @ A[:, column], rtol=1e-10)
