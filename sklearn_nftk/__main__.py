@@ -121,6 +121,8 @@ def print_weights(display):
     print("class".ljust(first) + "".join(name.rjust(width) for name in names))
     for name, row in zip(display.decision_names, display.weights, strict=True):
         print(name.ljust(first) + "".join(f"{weight:.3f}".rjust(width) for weight in row))
+    if np.allclose(display.weights, 1 / len(names)):
+        print("(uniform: leave-one-out gave no reason to prefer a layer)")
 
 
 def write_json(path, dataset, options, results, display):
