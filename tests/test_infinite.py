@@ -13,6 +13,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import WhiteKernel
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -409,3 +411,63 @@ def test_every_dual_is_listed_in_the_message():
     with pytest.raises(ValueError, match="activation must be one of") as caught:
         dual_activation("none")
     assert all(repr(name) in str(caught.value) for name in DUALS)
+
+
+# -- Gaussian processes --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "erf", "sin", "tanh"])
+@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+@pytest.mark.parametrize("variances", [(1.5, 0.2), ([1.5, 2.0, 0.7], [0.1, 0.2, 0.3]), (1.5, 0.0)])
+def test_gradient_is_that_of_finite_differences(activation, kind, variances, rng):
+    # A repeated row and a zero one: correlations of 1, and of the bias alone.
+    X = rng.standard_normal((6, 3))
+    X = np.vstack([X, X[:1], np.zeros((1, 3))])
+    kernel = InfiniteMLP(2, activation, *variances).to_gp_kernel(kind=kind)
+    K, gradient = kernel(X, eval_gradient=True)
+    assert_array_equal(K, kernel(X))
+    assert_allclose(np.diagonal(K), kernel.diag(X), rtol=1e-12)
+    assert gradient.shape == (8, 8, len(kernel.theta))
+    assert np.isfinite(gradient).all()
+    for k in range(len(kernel.theta)):
+        step = np.zeros(len(kernel.theta))
+        step[k] = 1e-5
+        up, down = (kernel.clone_with_theta(kernel.theta + s)(X) for s in (step, -step))
+        assert_allclose(gradient[..., k], (up - down) / 2e-5, rtol=1e-4, atol=1e-6)
+
+
+def test_theta_and_bounds():
+    kernel = InfiniteMLP(1, weight_variance=[1.0, 2.0], bias_variance=0.5).to_gp_kernel()
+    assert [h.name for h in kernel.hyperparameters] == ["bias_variance", "weight_variance"]
+    assert_allclose(np.exp(kernel.theta), [0.5, 1.0, 2.0])
+    assert_allclose(np.exp(kernel.bounds), [[1e-5, 1e2], [1e-2, 1e2], [1e-2, 1e2]])
+    fixed = InfiniteMLP(bias_variance=0.0).to_gp_kernel(weight_variance_bounds="fixed")
+    assert len(fixed.theta) == 0
+    assert fixed(np.eye(2), eval_gradient=True)[1].shape == (2, 2, 0)
+    assert clone(kernel) == kernel
+    with pytest.raises(ValueError, match="kind"):
+        InfiniteMLP().to_gp_kernel(kind="gp")(np.eye(2))
+    with pytest.raises(ValueError, match="Y is None"):
+        kernel(np.eye(2), np.eye(2), eval_gradient=True)
+
+
+def test_gradient_in_tiles(monkeypatch, rng):
+    X = rng.standard_normal((11, 2))
+    kernel = InfiniteMLP().to_gp_kernel()
+    whole = kernel(X, eval_gradient=True)[1]
+    monkeypatch.setattr("sklearn_nftk.networks._gp_kernel._TILE_ROWS", 4)
+    assert_allclose(kernel(X, eval_gradient=True)[1], whole, rtol=1e-10, atol=1e-13)
+
+
+def test_gaussian_processes_optimise_it(rng):
+    X, y = load_iris(return_X_y=True)
+    kernel = InfiniteMLP(1).to_gp_kernel(bias_variance_bounds="fixed")
+    classifier = GaussianProcessClassifier(kernel).fit(X[::3], y[::3])
+    assert classifier.score(X, y) > 0.93
+    X = rng.uniform(-2, 2, (40, 1))
+    kernel = InfiniteMLP(2, "erf").to_gp_kernel(bias_variance_bounds="fixed") + WhiteKernel(0.1)
+    y = np.sin(3 * X[:, 0]) + 0.1 * rng.standard_normal(40)
+    start = GaussianProcessRegressor(kernel, optimizer=None).fit(X, y)
+    fitted = GaussianProcessRegressor(kernel).fit(X, y)
+    assert fitted.log_marginal_likelihood_value_ > start.log_marginal_likelihood_value_ + 1
+    assert fitted.score(X, y) > 0.95

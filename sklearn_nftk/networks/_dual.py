@@ -47,6 +47,12 @@ def reciprocal(p):
     return torch.where(positive, 1 / torch.where(positive, p, 1.0), 0.0)
 
 
+def root(a):
+    """``sqrt(a)`` whose derivative at 0 is 0."""
+    positive = a > 0
+    return torch.where(positive, torch.where(positive, a, 1.0).sqrt(), 0.0)
+
+
 class Rectifier:
     """``max(u, 0) + slope * min(u, 0)``: relu (0), leaky relu, abs (-1), linear (1).
 
@@ -64,11 +70,10 @@ class Rectifier:
         # k0 = 1 - arccos(c) / pi, k1 = sqrt(1 - c^2) / pi + c k0
         k0 = torch.acos(c).mul_(-1 / math.pi).add_(1)
         k1 = torch.addcmul(c * k0, (1 - c * c).clamp_(min=0).sqrt(), _INVERSE_PI.to(c.device))
+        k1, k0 = k1.mul_(bent), k0 * bent
         if slope:
-            k1, k0 = k1 * bent + slope * c, k0 * bent + slope
-        else:
-            k1, k0 = k1.mul_(bent), k0.mul_(bent)
-        return k1.mul_(p).mul_(q), k0
+            k1, k0 = k1.add_(c, alpha=slope), k0.add_(slope)
+        return k1 * p * q, k0
 
     def diagonal(self, p):
         half = (1 + self.slope**2) / 2

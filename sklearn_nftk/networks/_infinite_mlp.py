@@ -6,7 +6,7 @@ import torch
 
 from ..utils._arrays import check_batch
 from ._closed_form import ClosedFormKernels, RowBatch
-from ._dual import correlation, dual_activation, reciprocal, snapped
+from ._dual import correlation, dual_activation, reciprocal, root, snapped
 from ._infinite import InfiniteNetwork, check_depth
 from ._mlp import per_layer
 
@@ -105,6 +105,27 @@ class InfiniteMLP(InfiniteNetwork):
         """Validate samples: an array of shape (n, d)."""
         return check_batch(X, name, allow_nd=False)
 
+    def to_gp_kernel(self, **options):
+        """Kernel for :class:`sklearn.gaussian_process.GaussianProcessClassifier` and its kin.
+
+        Parameters
+        ----------
+        **options
+            ``kind="nngp"`` for the NNGP kernel instead of the tangent kernel;
+            ``weight_variance_bounds=(1e-2, 1e2)`` and ``bias_variance_bounds=(1e-5, 1e2)``, or
+            "fixed", for the hyperparameters that Gaussian processes optimise.
+
+        Returns
+        -------
+        sklearn.gaussian_process.kernels.Kernel
+        """
+        from ._gp_kernel import InfiniteMLPKernel  # which needs this module
+
+        self.validate()
+        parameters = self.get_params()
+        del parameters["split_bias"]
+        return InfiniteMLPKernel(**parameters, **options)
+
     def _is_readout(self, name):
         return name.partition(".")[0] == f"layer{self.depth}"
 
@@ -152,7 +173,7 @@ def embed(X, weight_variance, bias_variance):
     ones = torch.ones_like(X[:, :1])
     scale = (weight_variance / X.shape[1]) ** 0.5
     rows = torch.cat([scale * X, bias_variance**0.5 * ones], dim=1)
-    norms = (rows * rows).sum(dim=1).sqrt()
+    norms = root((rows * rows).sum(dim=1))
     return rows * reciprocal(norms)[:, None], norms
 
 
@@ -160,7 +181,7 @@ def standard_deviations(first, weights, biases, dual):
     """Standard deviations of the pre-activations of every layer, shape (depth + 1, n)."""
     deviations = [first]
     for w, b in zip(weights[1:], biases[1:], strict=True):
-        deviations.append((w * dual.diagonal(deviations[-1])[0] + b) ** 0.5)
+        deviations.append(root(w * dual.diagonal(deviations[-1])[0] + b))
     return torch.stack(deviations)
 
 

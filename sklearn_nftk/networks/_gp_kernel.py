@@ -1,0 +1,187 @@
+"""The infinitely wide fully connected network as a kernel of scikit-learn's Gaussian processes."""
+
+from numbers import Real
+
+import numpy as np
+import torch
+from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
+
+from ._closed_form import slices
+from ._dual import dual_activation, snapped
+from ._infinite_mlp import InfiniteMLP, embed, layer_planes, propagate, standard_deviations
+
+# Correlations of 1 stay 1 whatever the variances; so near to 1 their derivatives are finite.
+_BOUND = 1 - np.finfo(float).eps
+_TILE_ROWS = 256
+
+
+class InfiniteMLPKernel(Kernel):
+    """Kernel of an `InfiniteMLP`, with its variances as hyperparameters.
+
+    Parameters
+    ----------
+    depth, activation, weight_variance, bias_variance, negative_slope
+        As in `InfiniteMLP`. Sequences of variances are vectors of hyperparameters; variances of 0
+        are fixed.
+    kind : {"ntk", "nngp"}, default="ntk"
+        The neural tangent kernel, or the covariance of the outputs at initialisation.
+    weight_variance_bounds : pair of float > 0 or "fixed", default=(1e-2, 1e2)
+    bias_variance_bounds : pair of float > 0 or "fixed", default=(1e-5, 1e2)
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.gaussian_process import GaussianProcessClassifier
+    >>> from sklearn_nftk.networks import InfiniteMLP
+    >>> X, y = load_iris(return_X_y=True)
+    >>> kernel = InfiniteMLP(depth=1).to_gp_kernel(bias_variance_bounds="fixed")
+    >>> model = GaussianProcessClassifier(kernel=kernel).fit(X[::3], y[::3])
+    >>> model.score(X, y) > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        depth=2,
+        activation="relu",
+        weight_variance=2.0,
+        bias_variance=0.1,
+        *,
+        negative_slope=0.01,
+        kind="ntk",
+        weight_variance_bounds=(1e-2, 1e2),
+        bias_variance_bounds=(1e-5, 1e2),
+    ):
+        self.depth = depth
+        self.activation = activation
+        self.weight_variance = weight_variance
+        self.bias_variance = bias_variance
+        self.negative_slope = negative_slope
+        self.kind = kind
+        self.weight_variance_bounds = weight_variance_bounds
+        self.bias_variance_bounds = bias_variance_bounds
+
+    @property
+    def hyperparameter_weight_variance(self):
+        """What `theta` says of the weights."""
+        return self._hyperparameter("weight_variance")
+
+    @property
+    def hyperparameter_bias_variance(self):
+        """What `theta` says of the biases."""
+        return self._hyperparameter("bias_variance")
+
+    def _hyperparameter(self, name):
+        value = getattr(self, name)
+        bounds = getattr(self, f"{name}_bounds")
+        if not np.all(np.asarray(value) > 0):
+            bounds = "fixed"  # theta is a logarithm
+        n_elements = 1 if isinstance(value, Real) else len(value)
+        return Hyperparameter(name, "numeric", bounds, n_elements)
+
+    def __call__(self, X, Y=None, eval_gradient=False):
+        """Kernel of two batches, and its gradient.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        Y : array-like of shape (m, d), default=None
+            None means X.
+        eval_gradient : bool, default=False
+            Whether to return the gradient with respect to `theta` too, for Y=None alone.
+
+        Returns
+        -------
+        ndarray of shape (n, m), or that and one of shape (n, n, n_theta)
+        """
+        if eval_gradient and Y is not None:
+            raise ValueError("Gradient can only be evaluated when Y is None.")
+        network = self._network()
+        X = network.check_batch(X)
+        Y = None if Y is None else network.check_batch(Y, "Y")
+        source = network.kernel_source(X)
+        planes = source.block(X, Y)
+        K = planes[-1] if self.kind == "nngp" else planes.sum(axis=0)
+        return (K, self._gradient(X)) if eval_gradient else K
+
+    def diag(self, X):
+        """``K(x, x)``, shape (n,)."""
+        network = self._network()
+        X = network.check_batch(X)
+        planes = network.kernel_source(X).diag(X)
+        return planes[-1] if self.kind == "nngp" else planes.sum(axis=0)
+
+    def is_stationary(self):
+        """Whether the kernel depends on differences alone: no."""
+        return False
+
+    def _network(self):
+        if self.kind not in ("ntk", "nngp"):
+            raise ValueError(f"kind must be 'ntk' or 'nngp', got {self.kind!r}.")
+        network = InfiniteMLP(
+            self.depth,
+            self.activation,
+            self.weight_variance,
+            self.bias_variance,
+            negative_slope=self.negative_slope,
+        )
+        network.validate()
+        return network
+
+    # -- gradient: the closed form itself, differentiated ---------------------------------------
+
+    def _gradient(self, X):
+        """``dK / d theta``, shape (n, n, n_theta), tile by tile."""
+        n, n_theta = len(X), len(self.theta)
+        gradient = np.empty((n_theta, n, n))
+        X = torch.as_tensor(X, dtype=torch.float64)
+        sides = slices(n, _TILE_ROWS)
+        for index in range(n_theta):
+            plane = gradient[index]
+            for i, rows in enumerate(sides):
+                for columns in sides[i:]:
+                    tile = self._derivative(
+                        lambda w, b, x=X[rows], z=X[columns]: self._pairs(x, z, w, b), index
+                    )
+                    plane[rows, columns] = tile
+                    plane[columns, rows] = tile.T
+            np.fill_diagonal(plane, self._derivative(lambda w, b: self._diagonal(X, w, b), index))
+        return np.moveaxis(gradient, 0, -1)
+
+    def _derivative(self, function, index):
+        """Derivative along one coordinate of `theta`, by autograd."""
+        theta = torch.as_tensor(self.theta)
+        direction = torch.zeros_like(theta)
+        direction[index] = 1
+        return torch.autograd.functional.jvp(
+            lambda theta: function(*self._variances(theta)), theta, direction
+        )[1].numpy()
+
+    def _variances(self, theta):
+        """Variances of weights and biases, one tensor for each layer, as functions of theta."""
+        fixed = dict(zip(("weight_variance", "bias_variance"), self._network().variances(),
+                         strict=True))  # fmt: skip
+        start = 0
+        for parameter in self.hyperparameters:
+            if parameter.fixed:
+                continue
+            free = theta[start : start + parameter.n_elements].exp()
+            start += parameter.n_elements
+            fixed[parameter.name] = list(free.expand(self.depth + 1))
+        return fixed["weight_variance"], fixed["bias_variance"]
+
+    def _pairs(self, x, z, weights, biases):
+        dual = dual_activation(self.activation, self.negative_slope)
+        sides = [embed(rows, weights[0], biases[0]) for rows in (x, z)]
+        p, q = (standard_deviations(first, weights, biases, dual) for _, first in sides)
+        c = snapped(sides[0][0] @ sides[1][0].mT, _BOUND)
+        return self._total(*propagate(c, p[:, :, None], q[:, None], weights, biases, dual, _BOUND))
+
+    def _diagonal(self, x, weights, biases):
+        dual = dual_activation(self.activation, self.negative_slope)
+        p = standard_deviations(embed(x, weights[0], biases[0])[1], weights, biases, dual)
+        slopes = [w * dual.diagonal(q)[1] for w, q in zip(weights[1:], p[:-1], strict=True)]
+        return self._total(list(p * p), slopes)
+
+    def _total(self, sums, slopes):
+        return sums[-1] if self.kind == "nngp" else sum(layer_planes(sums, slopes))
