@@ -168,7 +168,7 @@ class ClosedFormKernels(ABC):
         for plane, tile in zip(out, self._tile(X[rows], Y[columns], on_diagonal), strict=True):
             plane[rows, columns] = tile
             if symmetric and not on_diagonal:
-                plane[columns, rows] = plane[rows, columns].mT
+                plane[columns, rows] = tile.mT
 
     def _tile(self, x, y, on_diagonal):
         with torch.no_grad(), full_precision():
