@@ -194,7 +194,7 @@ class ClosedFormKernels(ABC):
 
 
 class RowBatch:
-    """What is known of the rows of a batch: tensors whose last but `trailing` axis is the rows.
+    """What is known of the rows of a batch: tensors, each with an axis for the rows.
 
     Parameters
     ----------

@@ -140,21 +140,18 @@ class InfiniteMLPKernel(Kernel):
             plane = gradient[index]
             for i, rows in enumerate(sides):
                 for columns in sides[i:]:
-                    tile = self._derivative(
-                        lambda w, b, x=X[rows], z=X[columns]: self._pairs(x, z, w, b), index
-                    )
+                    tile = self._derivative(X[rows], X[columns], index)
                     plane[rows, columns] = tile
                     plane[columns, rows] = tile.T
-            np.fill_diagonal(plane, self._derivative(lambda w, b: self._diagonal(X, w, b), index))
         return np.moveaxis(gradient, 0, -1)
 
-    def _derivative(self, function, index):
-        """Derivative along one coordinate of `theta`, by autograd."""
+    def _derivative(self, x, z, index):
+        """Derivative of the kernel of x and z along one coordinate of `theta`, by autograd."""
         theta = torch.as_tensor(self.theta)
         direction = torch.zeros_like(theta)
         direction[index] = 1
         return torch.autograd.functional.jvp(
-            lambda theta: function(*self._variances(theta)), theta, direction
+            lambda theta: self._pairs(x, z, *self._variances(theta)), theta, direction
         )[1].numpy()
 
     def _variances(self, theta):
@@ -176,12 +173,6 @@ class InfiniteMLPKernel(Kernel):
         p, q = (standard_deviations(first, weights, biases, dual) for _, first in sides)
         c = snapped(sides[0][0] @ sides[1][0].mT, _BOUND)
         return self._total(*propagate(c, p[:, :, None], q[:, None], weights, biases, dual, _BOUND))
-
-    def _diagonal(self, x, weights, biases):
-        dual = dual_activation(self.activation, self.negative_slope)
-        p = standard_deviations(embed(x, weights[0], biases[0])[1], weights, biases, dual)
-        slopes = [w * dual.diagonal(q)[1] for w, q in zip(weights[1:], p[:-1], strict=True)]
-        return self._total(list(p * p), slopes)
 
     def _total(self, sums, slopes):
         return sums[-1] if self.kind == "nngp" else sum(layer_planes(sums, slopes))
