@@ -7,6 +7,7 @@ Kernels are in units of their scales: ``K_l = Theta_l / s_l``.
 import numpy as np
 
 from .utils._memory import available_memory
+from .utils._tiles import upper_tiles
 from .weights import StatisticsAccumulator, cosine_normalise
 
 # Tiles of stored kernels: the float64 copy of a tile is the only temporary.
@@ -239,9 +240,3 @@ class StreamedGrams(LayerGrams):
 
     def _families_first(self, kernels):
         return kernels if self.apart else kernels[None]
-
-
-def upper_tiles(n, size):
-    """Slices ``(rows, columns)`` of the tiles on and above the diagonal."""
-    slices = [slice(a, min(a + size, n)) for a in range(0, n, size)]
-    return [(rows, columns) for i, rows in enumerate(slices) for columns in slices[i:]]

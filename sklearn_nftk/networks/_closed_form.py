@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from ..utils._device import empty, free_memory, full_precision
 from ..utils._memory import require_memory
 from ..utils._progress import silent
+from ..utils._tiles import slices
 
 # GPUs want more at once than what stays in the caches of a CPU.
 _GPU_TILE_ROWS = 4096
@@ -227,11 +228,6 @@ class RowBatch:
         if self.diagonal is not None:
             some.diagonal = self.diagonal[:, rows]
         return some
-
-
-def slices(n, size):
-    """Slices of at most `size` that make up ``range(n)``."""
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
 def group_names(names, layers):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 
-from ._closed_form import slices
+from ..utils._tiles import slices
 from ._dual import dual_activation, snapped
 from ._infinite_mlp import InfiniteMLP, embed, layer_planes, propagate, standard_deviations
 

@@ -1,7 +1,5 @@
 """What is known of a batch of samples: its factors, kept, or computed when asked for."""
 
-from itertools import pairwise
-
 import torch
 
 
@@ -73,8 +71,3 @@ class DeferredBatch:
     def take_heads(self, heads):
         """Stand for a slice of the heads."""
         return DeferredBatch(self.compute, self.X, heads)
-
-
-def slices(n, size):
-    """Slices of at most `size` that make up ``range(n)``."""
-    return [slice(a, b) for a, b in pairwise([*range(0, n, size), n])]

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from ..utils._device import free_memory, full_precision
-from ._batches import Batch, slices
+from ..utils._tiles import slices
+from ._batches import Batch
 from ._capture import InPlaceError, capture
 from ._generic import generic_factors
 from ._rules import rule_for

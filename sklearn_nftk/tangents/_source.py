@@ -9,7 +9,8 @@ from joblib import Parallel, delayed
 from ..utils._device import empty, free_memory, full_precision
 from ..utils._memory import require_memory
 from ..utils._progress import silent
-from ._batches import Batch, DeferredBatch, slices
+from ..utils._tiles import slices
+from ._batches import Batch, DeferredBatch
 from ._capture import HEADS
 from ._check import check_network, failing_layers
 from ._layers import group_layers
