@@ -1,5 +1,6 @@
 """The fitted machine behind what the user has: an estimator, or a pipeline that ends in one."""
 
+from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -35,3 +36,13 @@ def decision_names(machine):
     """One name for each decision function."""
     classes = [str(label) for label in machine.classes_]
     return [f"{classes[1]} against {classes[0]}"] if len(classes) == 2 else classes
+
+
+def decision_kind(machine):
+    """What a decision function decides about."""
+    return "class" if is_classifier(machine) else "target"
+
+
+def layer_labels(machine):
+    """Names of the layers for a reader; parameters of the network itself have none of their own."""
+    return [name or "(root)" for name in machine.layer_names_]
