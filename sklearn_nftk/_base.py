@@ -5,6 +5,7 @@ Everything here sees kernels alone; where they come from is the business of the 
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from ._problem import Problem
 from .utils._memory import require_memory, working_memory
@@ -33,7 +34,9 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
     """Kernel machine on a convex combination of layer kernels (DESIGN 1).
 
     Subclasses provide the parameters ``normalize, kernel_weights, p, shrinkage, per_class, loss,
-    C, tol, max_iter, n_jobs, verbose``, targets in {-1, 1} or real, and blocks of kernels.
+    C, tol, max_iter, n_jobs, verbose``, targets in {-1, 1} or real, and kernels: those of a
+    training set by ``_training_grams(X, n_decisions)``, and those of test rows, which
+    ``_test_set(X)`` validates, with the training set by ``_blocks(X)``.
     """
 
     def _fit_grams(self, grams, layer_names, Y, s, sample_weight, progress):
@@ -51,21 +54,35 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
         progress : FitProgress
         """
         problem = Problem(grams, Y, s, sample_weight)
-        for name in _NOT_ALWAYS_SET:
-            self.__dict__.pop(name, None)
         with progress(1, "statistics") as task:
-            statistics = grams.statistics(problem.p, Y)
+            statistics, alive = self._statistics(problem, layer_names)
             task.update()
+        return self._learn(problem, statistics, alive, layer_names, progress)
+
+    def _statistics(self, problem, layer_names):
+        """Statistics of the normalised kernels, one for each family, and which layers are alive.
+
+        Sets the scales of the kernels.
+        """
+        grams = problem.grams
+        statistics = grams.statistics(problem.p, problem.Y)
         grams.scales, alive = layer_scales(statistics, self.normalize, grams.dtype, layer_names)
-        statistics = [
+        scaled = [
             found.scaled(scales) for found, scales in zip(statistics, grams.scales, strict=True)
         ]
+        return scaled, alive
+
+    def _learn(self, problem, statistics, alive, layer_names, progress):
+        """Weights of the layers that are alive, then the machine on their combination."""
+        for name in _NOT_ALWAYS_SET:
+            self.__dict__.pop(name, None)
         with progress(1, "kernel weights") as task:
             self.kernel_weights_, basis = self._learn_weights(problem, statistics, alive)
             task.update()
         with progress(1, "dual coefficients") as task:
             self.C_ = self._choose_C(problem, basis)
             self._solve(problem)
+            self._calibrate(problem.Y, problem.sample_weight)
             task.update()
         self._describe(problem, statistics, layer_names)
         return self
@@ -178,6 +195,9 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
                 self.kernel_weights_, self.C_, self.n_jobs
             )
 
+    def _calibrate(self, Y, sample_weight):
+        """Do what decisions need besides: nothing, but for probabilities."""
+
     def _describe(self, problem, statistics, layer_names):
         """What inspection needs without the data."""
         self.layer_names_ = list(layer_names)
@@ -191,6 +211,18 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
         self.mean_contributions_ = self.kernel_weights_ * mean_sums
 
     # -- decisions ------------------------------------------------------------------------------
+
+    def _contributions(self, X):
+        """Contribution of each layer to each decision, shape (n, n_decisions, L).
+
+        Test rows are taken in blocks, so memory beyond the result does not depend on their number.
+        """
+        check_is_fitted(self)
+        X = self._test_set(X)
+        contributions = np.empty((len(X), *self.kernel_weights_.shape))
+        for rows, block in self._blocks(X):
+            contributions[rows] = self._block_contributions(block)
+        return contributions
 
     def _block_contributions(self, block):
         """``phi_cl(x) = w_cl sum_i a_ci K_l(x, x_i)``, shape (b, C, L).

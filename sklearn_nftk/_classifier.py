@@ -217,5 +217,4 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         self._check_parameters(len(X))
         with fit_progress(self, X, y, sample_weight) as report:
             self._fit_layers(X, Y, s, sample_weight, len(self.classes_), report)
-            self._calibrate(Y, sample_weight)
         return self

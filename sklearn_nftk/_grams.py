@@ -6,7 +6,7 @@ Kernels are in units of their scales: ``K_l = Theta_l / s_l``.
 
 import numpy as np
 
-from .utils._memory import available_memory
+from .utils._memory import available_memory, require_memory
 from .utils._tiles import upper_tiles
 from .weights import StatisticsAccumulator, cosine_normalise
 
@@ -118,6 +118,18 @@ class LayerGrams:
         found.scales = self.scales
         return found
 
+    def stored(self):
+        """The same kernels, held in memory.
+
+        Raises
+        ------
+        MemoryError
+            If they do not fit there.
+        """
+        n_bytes = np.prod(self.shape, dtype=float) * self.shape[2] * self.dtype.itemsize
+        require_memory(n_bytes, "Keeping the layer kernels", advice="Use fewer rows.")
+        return self.subset(np.arange(self.shape[2]))
+
     def quadratics(self, A, families):
         """``a_j' K_l a_j`` for each column of A, shape (L, k).
 
@@ -184,6 +196,10 @@ class StoredGrams(LayerGrams):
         """Divide the kernels by the norms of the samples, in place: ``normalize="cosine"``."""
         diagonal = np.ascontiguousarray(stack.diagonal(axis1=-2, axis2=-1))
         return cls(cosine_normalise(stack, diagonal, diagonal))
+
+    def stored(self):
+        """The kernels are in memory already."""
+        return self
 
     def tiles(self):
         """Yield ``(rows, columns, tile)`` of the upper half of the unscaled kernels."""

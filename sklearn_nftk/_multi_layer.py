@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from ._base import BaseMultipleKernelMachine
 from ._grams import StoredGrams, StreamedGrams
@@ -104,18 +104,19 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         stack = source.block(X)
         return StoredGrams.normalised(stack) if cosine else StoredGrams(stack)
 
-    def _contributions(self, X):
-        """Contribution of each layer to each decision, shape (n, n_decisions, L).
+    def _training_grams(self, X, n_decisions):
+        """The kernels of a training set under the fitted network."""
+        return self._layer_grams(self._kernel_source(X, fitted=True), X, n_decisions)
 
-        Test rows are taken in blocks, so memory beyond the result does not depend on their number.
-        """
-        check_is_fitted(self)
-        X = self._validated(X, reset=False)
+    def _test_set(self, X):
+        return self._validated(X, reset=False)
+
+    def _blocks(self, X):
+        """Yield ``(rows, kernels with the training set)``, (L, b, n_fit) or (C, L, b, n_fit)."""
         source = self._kernel_source(self.X_fit_, fitted=True)
         training_set = source.prepare(self.X_fit_)
         cosine = self.normalize == "cosine"
         training_diagonal = source.diag(training_set) if cosine else None
-        contributions = np.empty((len(X), *self.kernel_weights_.shape))
         step = self._rows_per_block(source.dtype.itemsize)
         with progress(len(X), "contributions", enabled=self.verbose) as bar:
             for start in range(0, len(X), step):
@@ -124,6 +125,5 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
                 block = source.block(batch, training_set)
                 if cosine:
                     cosine_normalise(block, source.diag(batch), training_diagonal)
-                contributions[rows] = self._block_contributions(block)
+                yield rows, block
                 bar.update(len(batch))
-        return contributions

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from ._base import BaseMultipleKernelMachine
 from ._grams import StoredGrams
@@ -52,32 +52,36 @@ class _BaseMultipleKernel(BaseMultipleKernelMachine):
 
     def _fit_stack(self, X, Y, s, sample_weight, report):
         """Fit on a validated stack (n, n, L)."""
+        grams = self._training_grams(X, Y.shape[1])
+        names = [f"kernel{index}" for index in range(X.shape[2])]
+        return self._fit_grams(grams, names, Y, s, sample_weight, report)
+
+    def _training_grams(self, X, n_decisions):
+        """The kernels of a stack, which all decisions share."""
         _check_symmetric(X)
         planes = np.moveaxis(X, -1, 0)
         if not planes.flags.c_contiguous:
             require_memory(planes.nbytes, f"A copy of the kernel stack of shape {X.shape}")
             planes = np.ascontiguousarray(planes)
-        names = [f"kernel{index}" for index in range(len(planes))]
-        return self._fit_grams(StoredGrams(planes), names, Y, s, sample_weight, report)
+        return StoredGrams(planes)
 
-    def _contributions(self, X):
-        """Contribution of each kernel to each decision, shape (n, n_decisions, L)."""
-        check_is_fitted(self)
+    def _test_set(self, X):
         X = _stack(validate_data(self, X, allow_nd=True, reset=False))
         n_layers = self.kernel_weights_.shape[1]
         if X.shape[2] != n_layers:
             raise ValueError(
                 f"X must hold {n_layers} kernels on its last axis as in fit, got shape {X.shape}."
             )
-        contributions = np.empty((len(X), *self.kernel_weights_.shape))
+        return X
+
+    def _blocks(self, X):
+        """Yield ``(rows, kernels with the training set)``, shape (L, b, n_fit)."""
         step = self._rows_per_block(X.itemsize)
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
             block = X[rows] if self._columns is None else X[rows][:, self._columns]
             # Matrix products want contiguous planes.
-            block = np.ascontiguousarray(np.moveaxis(block, -1, 0))
-            contributions[rows] = self._block_contributions(block)
-        return contributions
+            yield rows, np.ascontiguousarray(np.moveaxis(block, -1, 0))
 
 
 class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
@@ -185,7 +189,6 @@ class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
         self._check_parameters(len(X))
         with fit_progress(self, X, y, sample_weight) as report:
             self._fit_stack(X, Y, s, sample_weight, report)
-            self._calibrate(Y, sample_weight)
         return self
 
 

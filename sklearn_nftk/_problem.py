@@ -48,8 +48,16 @@ class Problem:
         if n <= n_rows:
             return self
         rows = np.sort(np.random.RandomState(0).permutation(n)[:n_rows])
-        grams = self.grams.subset(rows)
-        return Problem(grams, self.Y[rows], self.s[rows], self.sample_weight[rows])
+        return self._rows(rows, 1.0)
+
+    def resampled(self, counts):
+        """The same problem with row i counted ``counts[i]`` times, shape (n,)."""
+        rows = np.flatnonzero(counts)
+        return self._rows(rows, counts[rows])
+
+    def _rows(self, rows, counts):
+        s, sample_weight = self.s[rows] * counts, self.sample_weight[rows] * counts
+        return Problem(self.grams.subset(rows), self.Y[rows], s, sample_weight)
 
     def choose_C(self, weights):
         """Choose C by leave-one-out on the weights averaged over the decisions that share kernels.

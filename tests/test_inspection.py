@@ -1,74 +1,359 @@
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.datasets import make_classification, make_regression
+from sklearn.metrics import log_loss
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from torch import nn
 
-from sklearn_nftk import MultiLayerNTKClassifier
-from sklearn_nftk.inspection import LayerWeightsDisplay, layer_contributions
-from sklearn_nftk.networks import MLP
-
-
-@pytest.fixture(params=["squared", "hinge"])
-def pipeline(request, three_classes):
-    model = MultiLayerNTKClassifier(MLP((16, 16)), loss=request.param, random_state=0)
-    return make_pipeline(StandardScaler(), model).fit(*three_classes)
-
-
-def test_contributions_sum_to_the_decision(pipeline, three_classes):
-    X, _ = three_classes
-    contributions = layer_contributions(pipeline, X)
-    assert contributions.shape == (60, 3, 3)
-    total = contributions.sum(axis=2) + pipeline[-1].intercept_
-    assert_allclose(total, pipeline.decision_function(X), rtol=1e-10)
+from sklearn_nftk import (
+    MultiLayerNTKClassifier,
+    MultiLayerNTKRegressor,
+    MultipleKernelClassifier,
+    MultipleKernelRegressor,
+)
+from sklearn_nftk.inspection import (
+    kernel_similarity,
+    layer_ablation,
+    layer_contributions,
+    training_contributions,
+    weight_stability,
+)
+from sklearn_nftk.networks import MLP, InfiniteMLP
 
 
-def test_contributions_from_the_mean_are_centred_on_the_training_set(pipeline, three_classes):
-    X, _ = three_classes
-    contributions = layer_contributions(pipeline, X, baseline="mean")
-    assert_allclose(contributions.mean(axis=0), 0, atol=1e-8 * np.abs(contributions).max())
-    scores = pipeline.decision_function(X)
-    assert_allclose(contributions.sum(axis=2), scores - scores.mean(axis=0), atol=1e-7)
+def three_outputs(n_features, n_outputs, random_state):
+    torch.manual_seed(random_state)
+    return nn.Sequential(nn.Linear(n_features, 8), nn.Tanh(), nn.Linear(8, n_outputs)).double()
 
 
-def test_two_classes_have_one_decision(two_classes):
-    X, y = two_classes
-    model = MultiLayerNTKClassifier(MLP((8,)), random_state=0).fit(X, y)
-    assert layer_contributions(model, X).shape == (50, 1, 2)
-    assert LayerWeightsDisplay.from_estimator(model).decision_names == ["1 against 0"]
+def classifier(**parameters):
+    parameters = {"network": MLP((16, 16)), "random_state": 0, **parameters}
+    return MultiLayerNTKClassifier(**parameters)
 
 
-def test_what_cannot_be_inspected_is_refused(pipeline, three_classes):
+CLASSIFIERS = {
+    "squared": classifier(),
+    "hinge": classifier(loss="hinge"),
+    "margin": classifier(kernel_weights="margin"),
+    "hinge and margin": classifier(kernel_weights="margin", loss="hinge"),
+    "lp": classifier(kernel_weights="lp"),
+    "hinge and lp": classifier(kernel_weights="lp", loss="hinge"),
+    "uniform": classifier(kernel_weights="uniform"),
+    "sum": classifier(kernel_weights="sum"),
+    "array": classifier(kernel_weights=[3, 0, 1]),
+    "shared": classifier(per_class=False, shrinkage=0.0),
+    "unshrunk": classifier(shrinkage=0.0),
+    "cosine": classifier(normalize="cosine"),
+    "outputs": classifier(network=three_outputs, outputs="per_class", shrinkage=0.0),
+    "infinite": classifier(network=InfiniteMLP(depth=2)),
+    "pipeline": make_pipeline(StandardScaler(), classifier()),
+}
+
+
+def stack(X, Z):
+    return np.stack([rbf_kernel(X, Z, gamma=gamma) for gamma in (0.02, 0.1, 0.5)], axis=-1)
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """Every kind of estimator, fitted, with test points it takes, and its training set."""
+    X, y = make_classification(
+        60, 5, n_informative=4, n_redundant=0, n_classes=3, class_sep=1.0, random_state=0
+    )
+    test, two = X[:7] + 0.1, (y > 0).astype(int)
+    targets = X[:, :2] @ [[1.0, 0.5], [0.0, 2.0]]
+    weights = 1.0 + np.arange(len(X)) % 3
+    weights[:4] = 0
+    K, k = stack(X, X), stack(test, X)
+    regressor = MultiLayerNTKRegressor(MLP((16, 16)), random_state=0)
+    hinge = MultipleKernelClassifier(loss="hinge", kernel_weights="lp")
+    found = {name: (model, test, (X, y)) for name, model in CLASSIFIERS.items()}
+    found |= {
+        "weights": (classifier(), test, (X, y, weights)),
+        "two classes": (classifier(), test, (X, two)),
+        "two classes, outputs": (CLASSIFIERS["outputs"], test, (X, two)),
+        "regressor": (regressor, test, (X, targets[:, 0])),
+        "two targets": (regressor, test, (X, targets)),
+        "kernels": (MultipleKernelClassifier(), k, (K, y)),
+        "kernels, weights": (hinge, k, (K, y, weights)),
+        "kernels, targets": (MultipleKernelRegressor(), k, (K, targets)),
+    }
+    return {
+        name: (clone(model).fit(*training), test, training)
+        for name, (model, test, training) in found.items()
+    }
+
+
+NAMES = [
+    *CLASSIFIERS,
+    *("weights", "two classes", "two classes, outputs", "regressor", "two targets"),
+    *("kernels", "kernels, weights", "kernels, targets"),
+]
+
+
+@pytest.fixture(params=NAMES)
+def case(request, cases):
+    return cases[request.param]
+
+
+def decisions(model, X):
+    """Decision values or predictions, always with two dimensions."""
+    of = model.decision_function if hasattr(model, "decision_function") else model.predict
+    return of(X).reshape(len(X), -1)
+
+
+def machine(model):
+    return model[-1] if hasattr(model, "steps") else model
+
+
+# -- identities -------------------------------------------------------------------------------
+
+
+def test_layer_contributions_sum_to_the_decision(case):
+    model, X, _ = case
+    contributions = layer_contributions(model, X)
+    assert contributions.shape == (len(X), *machine(model).kernel_weights_.shape)
+    total = contributions.sum(axis=2) + machine(model).intercept_
+    assert_allclose(total, decisions(model, X), rtol=1e-10, atol=1e-12)
+
+
+def test_contributions_from_the_mean_are_centred_on_the_training_set(case):
+    model, _, training = case
+    X = training[0]
+    contributions = layer_contributions(model, X, baseline="mean")
+    # The weights of the loss, which the mean is taken with, are even where there are none.
+    if len(training) == 2:
+        assert_allclose(contributions.mean(axis=0), 0, atol=1e-8 * np.abs(contributions).max())
+    scores = decisions(model, X)
+    mean = machine(model).intercept_ + machine(model).mean_contributions_.sum(axis=1)
+    assert_allclose(contributions.sum(axis=2), scores - mean, atol=1e-9 * np.abs(scores).max())
+
+
+def test_training_contributions_sum_to_the_decision(case):
+    model, X, _ = case
+    contributions = training_contributions(model, X)
+    assert contributions.shape == (len(X), *machine(model).dual_coef_.shape)
+    total = contributions.sum(axis=2) + machine(model).intercept_
+    assert_allclose(total, decisions(model, X), rtol=1e-10, atol=1e-11)
+
+
+def test_training_contributions_per_layer_sum_both_ways(case):
+    model, X, _ = case
+    both = training_contributions(model, X, per_layer=True)
+    scale = np.abs(both).max()
+    assert_allclose(both.sum(axis=3), training_contributions(model, X), atol=1e-12 * scale)
+    assert_allclose(both.sum(axis=2), layer_contributions(model, X), atol=1e-10 * scale)
+
+
+@pytest.mark.parametrize("per_layer", [False, True])
+def test_the_largest_are_those_of_the_whole_array(case, per_layer):
+    model, X, _ = case
+    whole = training_contributions(model, X)
+    found = training_contributions(model, X, top=4, per_layer=per_layer)
+    expected = -np.sort(-np.abs(whole), axis=2)[:, :, :4]
+    values = found.contributions.sum(axis=3) if per_layer else found.contributions
+    assert_allclose(np.abs(values), expected, atol=1e-12 * np.abs(whole).max())
+    chosen = np.take_along_axis(whole, found.indices, axis=2)
+    assert_allclose(chosen, values, atol=1e-12 * np.abs(whole).max())
+
+
+def test_blocks_of_test_rows_make_no_difference(three_classes, monkeypatch):
+    model = classifier().fit(*three_classes)
+    X = three_classes[0]
+    whole = training_contributions(model, X), training_contributions(model, X, top=3).indices
+    monkeypatch.setattr(type(model), "_rows_per_block", lambda self, itemsize: 7)
+    assert_allclose(training_contributions(model, X), whole[0], atol=1e-12)
+    assert_array_equal(training_contributions(model, X, top=3).indices, whole[1])
+
+
+def test_top_may_exceed_the_training_set(three_classes):
+    model = classifier().fit(*three_classes)
+    found = training_contributions(model, three_classes[0][:2], top=1000)
+    assert found.indices.shape == (2, 3, 60)
+
+
+# -- ablation ---------------------------------------------------------------------------------
+
+
+def test_ablation_keeps_or_refits(case):
+    model, X, training = case
+    y = np.asarray(training[1])[: len(X)]
+    before = {name: np.copy(value) for name, value in vars(machine(model)).items()}
+    for refit in (False, True):
+        found = layer_ablation(model, X, y, refit=refit, training=training)
+        n_layers = len(machine(model).layer_names_)
+        assert found.without.shape == found.alone.shape == (n_layers,)
+        assert_allclose(found.score, model.score(X, y))
+        assert_allclose(found.drop, found.score - found.without)
+    for name, value in vars(machine(model)).items():
+        assert np.array_equal(before[name], np.copy(value)), name
+
+
+def test_a_layer_without_weight_is_not_missed(three_classes):
     X, y = three_classes
+    model = classifier(kernel_weights=[3, 0, 1], C=1.0).fit(X, y)
+    for refit in (False, True):
+        found = layer_ablation(model, X, y, refit=refit, training=(X, y), scoring="neg_log_loss")
+        assert found.drop[1] == pytest.approx(0, abs=1e-9)
+        assert (np.abs(found.drop[[0, 2]]) > 1e-6).all()
+
+
+def test_ablation_is_what_a_fit_on_other_layers_gives(three_classes):
+    X, y = three_classes
+    train, test = slice(0, 40), slice(40, 60)
+    K = stack(X, X[train])
+    model = MultipleKernelClassifier(shrinkage=0.0).fit(K[train], y[train])
+    found = layer_ablation(
+        model,
+        K[test],
+        y[test],
+        scoring="neg_log_loss",
+        refit=True,
+        training=(K[train], y[train]),
+    )
+    for layer in range(3):
+        others = [k for k in range(3) if k != layer]
+        for kernels, score in ((others, found.without[layer]), ([layer], found.alone[layer])):
+            refitted = clone(model).fit(K[train][:, :, kernels], y[train])
+            loss = log_loss(y[test], refitted.predict_proba(K[test][:, :, kernels]))
+            assert score == pytest.approx(-loss, rel=1e-6)
+
+
+def test_kept_coefficients_are_a_mean_ablation(three_classes):
+    X, y = three_classes
+    model = classifier(shrinkage=0.0).fit(X, y)
+    phi = layer_contributions(model, X, baseline="mean")
+    f = model.decision_function(X)
+    found = layer_ablation(model, X, y, scoring="accuracy")
+    without = [np.mean((f - phi[:, :, layer]).argmax(axis=1) == y) for layer in range(3)]
+    mean = f - phi.sum(axis=2)
+    alone = [np.mean((mean + phi[:, :, layer]).argmax(axis=1) == y) for layer in range(3)]
+    assert_allclose(found.without, without)
+    assert_allclose(found.alone, alone)
+
+
+def test_ablation_takes_callable_scorers_and_weights(three_classes):
+    X, y = three_classes
+    model = classifier().fit(X, y)
+    found = layer_ablation(model, X, y, scoring=lambda model, X, y: model.score(X, y))
+    assert found.score == model.score(X, y)
+    weights = np.arange(60.0)
+    assert layer_ablation(model, X, y, sample_weight=weights).score == pytest.approx(
+        model.score(X, y, weights)
+    )
+
+
+# -- similarity and stability -----------------------------------------------------------------
+
+
+def test_a_layer_given_twice_is_interchangeable_with_itself(three_classes):
+    X, y = three_classes
+    K = stack(X, X)
+    model = MultipleKernelClassifier().fit(K[:, :, [0, 2, 0]], y)
+    found = kernel_similarity(model, threshold=0.99)
+    assert found.groups == [[0, 2]]
+    assert_allclose(found.layers[0, 2], 1)
+    assert_allclose(found.targets[:, 0], found.targets[:, 2])
+    assert found.layer_names == ["kernel0", "kernel1", "kernel2"]
+    assert found.decision_names == ["0", "1", "2"]
+
+
+def test_similarity_is_the_alignment_of_centred_kernels(case):
+    model, *_ = case
+    found = kernel_similarity(model, threshold=0.0)
+    assert_allclose(np.diagonal(found.layers, axis1=-2, axis2=-1), 1)
+    assert found.groups == [list(range(len(found.layer_names)))]
+    assert found.targets.shape == (len(found.decision_names), len(found.layer_names))
+    assert kernel_similarity(model, threshold=1.0).groups == []
+
+
+def test_stability_resamples_the_weights(case):
+    model, _, training = case
+    found = weight_stability(model, *training[:2], n_resamples=5, random_state=0)
+    shape = machine(model).kernel_weights_.shape
+    assert found.weights.shape == (5, *shape)
+    assert_allclose(found.weights.sum(axis=2), 1)
+    assert (found.weights >= 0).all()
+    assert (found.low <= found.high).all()
+    assert_allclose(found.mean, found.weights.mean(axis=0))
+
+
+def test_a_resample_is_a_fit_on_the_resampled_rows(three_classes):
+    X, y = three_classes
+    K = stack(X, X)
+    for parameters in ({"shrinkage": 0.0}, {"kernel_weights": "margin", "tol": 1e-6}):
+        model = MultipleKernelClassifier(C=1.0, **parameters).fit(K, y)
+        found = weight_stability(model, K, y, n_resamples=1, random_state=3)
+        # The same draw, class by class, as counts that a fit takes for sample weights.
+        draw = np.random.RandomState(3)
+        counts = np.zeros(60)
+        for label in (2, 1, 0):  # in the order of the targets (-1, -1, 1), (-1, 1, -1), ...
+            rows = np.flatnonzero(y == label)
+            counts[rows] = draw.multinomial(len(rows), np.full(len(rows), 1 / len(rows)))
+        refitted = clone(model).fit(K, y, counts)
+        assert_allclose(found.weights[0], refitted.kernel_weights_, atol=2e-4)
+
+
+def test_intervals_narrow_with_more_data():
+    rng = np.random.default_rng(0)
+    widths = []
+    for n in (60, 600):
+        X = rng.normal(size=(n, 3))
+        K = stack(X, X)
+        y = (X[:, 0] + rng.normal(size=n) > 0).astype(int)
+        model = MultipleKernelClassifier(shrinkage=0.0).fit(K, y)
+        found = weight_stability(model, K, y, n_resamples=40, random_state=0)
+        widths.append((found.high - found.low).max())
+    assert widths[1] < widths[0]
+
+
+# -- what cannot be inspected -----------------------------------------------------------------
+
+
+def test_what_cannot_be_inspected_is_refused(three_classes):
+    X, y = three_classes
+    model = classifier().fit(X, y)
     with pytest.raises(ValueError, match="baseline must be 'intercept' or 'mean'"):
-        layer_contributions(pipeline, X, baseline="zero")
+        layer_contributions(model, X, baseline="zero")
     with pytest.raises(TypeError, match=r"fitted estimator of sklearn_nftk .* got SVC"):
         layer_contributions(SVC().fit(X, y), X)
+    with pytest.raises(ValueError, match="top == 0, must be >= 1"):
+        training_contributions(model, X, top=0)
+    with pytest.raises(ValueError, match="threshold must be in"):
+        kernel_similarity(model, threshold=2)
+    with pytest.raises(ValueError, match="n_resamples == 0"):
+        weight_stability(model, X, y, n_resamples=0)
+    with pytest.raises(ValueError, match="must have the classes of the estimator"):
+        weight_stability(model, X, y + 1)
+    with pytest.raises(ValueError, match="X has 4 features"):
+        weight_stability(model, X[:, :4], y)
+    with pytest.raises(ValueError, match="refit=True needs training"):
+        layer_ablation(model, X, y, refit=True)
+    single = MultipleKernelClassifier().fit(stack(X, X)[:, :, :1], y)
+    with pytest.raises(ValueError, match="needs two layers or more"):
+        layer_ablation(
+            single, stack(X, X)[:, :, :1], y, refit=True, training=(stack(X, X)[:, :, :1], y)
+        )
 
 
-def test_weights_display_shows_the_weights(pipeline):
-    display = LayerWeightsDisplay.from_estimator(pipeline).plot()
-    weights = pipeline[-1].kernel_weights_
-    frame = display.frame()
-    assert_allclose(frame.to_numpy(), weights)
-    assert frame.columns.tolist() == ["layer0", "layer1", "layer2"]
-    assert frame.index.tolist() == ["0", "1", "2"]
-    assert_allclose(display.image_.get_array(), weights)
-    assert [text.get_text() for text in display.ax_.texts] == [f"{w:.2f}" for w in weights.ravel()]
-    assert "normalize=variance" in display.ax_.get_title()
+def test_contributions_that_do_not_fit_say_what_to_do(three_classes, monkeypatch):
+    import sklearn_nftk.utils._memory as memory
+
+    model = classifier().fit(*three_classes)
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+    with pytest.raises(MemoryError, match=r"\(60, 3, 60\) needs 86,400 bytes .*by `top`"):
+        training_contributions(model, three_classes[0])
 
 
-def test_weights_display_draws_on_given_axes():
-    import matplotlib.pyplot as plt
-
-    weights = np.full((100, 40), 1 / 40)
-    names = [f"layer{i}" for i in range(40)]
-    figure, ax = plt.subplots()
-    display = LayerWeightsDisplay(
-        weights, layer_names=names, decision_names=list(map(str, range(100))), normalize="trace"
-    ).plot(ax)
-    assert display.figure_ is figure
-    assert len(display.ax_.get_yticks()) <= 40
-    assert not display.ax_.texts
-    plt.close("all")
+def test_regression_data_needs_no_classes():
+    X, y = make_regression(40, 4, random_state=0)
+    model = make_pipeline(StandardScaler(), MultiLayerNTKRegressor(MLP((8,)), random_state=0))
+    model.fit(X, y)
+    assert kernel_similarity(model).decision_names == ["target"]
+    assert weight_stability(model, X, y, n_resamples=3, random_state=0).weights.shape == (3, 1, 2)

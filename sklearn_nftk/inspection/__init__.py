@@ -1,6 +1,28 @@
-"""What each layer contributed to a decision, as numbers and as pictures."""
+"""What each layer, each class and each training example contributed to a decision.
 
+Numbers are exact identities of the fitted machine (`layer_contributions`,
+`training_contributions`), or evidence about its layers (`layer_ablation`, `kernel_similarity`,
+`weight_stability`). Displays draw them.
+"""
+
+from ._ablation import layer_ablation
+from ._alignment_display import KernelAlignmentDisplay
 from ._contributions import layer_contributions
-from ._layer_weights import LayerWeightsDisplay
+from ._contributions_display import LayerContributionsDisplay
+from ._similarity import kernel_similarity
+from ._stability import weight_stability
+from ._training import training_contributions
+from ._training_display import TrainingContributionsDisplay
+from ._weights_display import LayerWeightsDisplay
 
-__all__ = ["LayerWeightsDisplay", "layer_contributions"]
+__all__ = [
+    "KernelAlignmentDisplay",
+    "LayerContributionsDisplay",
+    "LayerWeightsDisplay",
+    "TrainingContributionsDisplay",
+    "kernel_similarity",
+    "layer_ablation",
+    "layer_contributions",
+    "training_contributions",
+    "weight_stability",
+]

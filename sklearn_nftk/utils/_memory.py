@@ -33,7 +33,12 @@ def fits(n_bytes):
     return available is None or n_bytes <= available
 
 
-def require_memory(n_bytes, what):
+_FEWER_ROWS = (
+    "Fit on fewer rows; an approximation by landmarks (`n_landmarks`) is not part of this version."
+)
+
+
+def require_memory(n_bytes, what, *, advice=_FEWER_ROWS):
     """Raise before the allocation rather than be killed after it.
 
     Parameters
@@ -42,6 +47,8 @@ def require_memory(n_bytes, what):
         Bytes about to be allocated.
     what : str
         What they are for; begins the message.
+    advice : str
+        What the user can do; ends the message.
 
     Raises
     ------
@@ -51,7 +58,6 @@ def require_memory(n_bytes, what):
     if not fits(n_bytes):
         available = available_memory()
         raise MemoryError(
-            f"{what} needs {n_bytes:,} bytes ({n_bytes / 2**30:.1f} GiB), but only {available:,} "
-            f"bytes ({available / 2**30:.1f} GiB) are available. Fit on fewer rows; an "
-            "approximation by landmarks (`n_landmarks`) is not part of this version."
+            f"{what} needs {n_bytes:,.0f} bytes ({n_bytes / 2**30:.1f} GiB), but only "
+            f"{available:,} bytes ({available / 2**30:.1f} GiB) are available. {advice}"
         )
