@@ -10,6 +10,7 @@ from ._drawing import (
     FOR,
     MINUS,
     NEUTRAL,
+    fit_lines,
     fit_names,
     fit_titles,
     heat_map,
@@ -18,7 +19,6 @@ from ._drawing import (
     names_height,
     new_figure,
     numbers,
-    wrapped,
 )
 from ._similarity import kernel_similarity
 from ._unwrap import decision_names, final_estimator, layer_labels
@@ -199,11 +199,10 @@ class LayerContributionsDisplay:
             figure, axes, notes = self._plot_map(ax, sample, shown)
         else:
             figure, axes, notes = self._plot_bars(ax, sample, shown)
-        width = figure.bbox.width / figure.dpi
         title = [self._title(sample), choice]
-        figure.suptitle("\n".join(wrapped(line, width, 11) for line in title if line), fontsize=11)
+        figure.suptitle(fit_lines(figure, title, 11), fontsize=11)
         notes = [*notes, marks_note(self.groups, self.threshold)]
-        figure.supxlabel("\n".join(wrapped(line, width, 9) for line in notes if line), fontsize=9)
+        figure.supxlabel(fit_lines(figure, notes, 9), fontsize=9)
         fit_names(axes[0].yaxis)
         fit_titles(axes)
         self.axes_, self.figure_ = axes, figure

@@ -17,9 +17,8 @@ _SMALLEST_NAME = 6.0
 _SMALL_NAME = 8.0  # names that do not fit at this size are turned
 _NUMBER_SIZES = (9, 8, 7)
 _NOTE_SIZE = 9
-# Of the size of a font: the height of a line, and the mean width of a character in a text.
+# Height of a line, of the size of its font.
 _LINE = 1.25
-_CHARACTER = 0.55
 
 
 def mark_layers(layer_names, groups):
@@ -156,12 +155,20 @@ def label_columns(ax, label, note):
     box, figure = ax.get_window_extent(), ax.figure.bbox
     centre = (box.x0 + box.x1) / 2
     inches = 2 * min(centre - figure.x0, figure.x1 - centre) / ax.figure.dpi
-    ax.set_xlabel("\n".join([label, wrapped(note, inches, _NOTE_SIZE)]).rstrip(), size=_NOTE_SIZE)
+    lines = [label, _wrapped(note, inches, _NOTE_SIZE)] if note else [label]
+    ax.set_xlabel("\n".join(lines), size=_NOTE_SIZE)
 
 
-def wrapped(text, inches, size):
-    """Break a text into lines of at most so many inches."""
-    return textwrap.fill(text, max(20, int(72 * inches / (_CHARACTER * size))))
+def fit_lines(figure, lines, size):
+    """Join lines that are not empty, broken where they would reach beyond the finished figure."""
+    _settle(figure)
+    inches = figure.bbox.width / figure.dpi
+    return "\n".join(_wrapped(line, inches, size) for line in lines if line)
+
+
+def _wrapped(text, inches, size):
+    share = 0.95 * 72 * inches / _widest([text], size)
+    return textwrap.fill(text, max(20, int(share * len(text))))
 
 
 def numbers(*values, sign=""):
@@ -176,9 +183,9 @@ def numbers(*values, sign=""):
     return [f"{value:{sign}{kind}}".replace("-", MINUS) for value in values]
 
 
-def _settle(ax):
+def _settle(artist):
     """Lay the figure out, after which positions on it are known."""
-    ax.figure.figure.draw_without_rendering()
+    artist.figure.figure.draw_without_rendering()
 
 
 def _pitch(axis):
