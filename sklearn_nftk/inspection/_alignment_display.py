@@ -5,10 +5,11 @@ import numpy as np
 from ._drawing import (
     fit_names,
     heat_map,
+    label_columns,
     mark_layers,
     marks_note,
+    names_height,
     new_figure,
-    write_note,
     write_numbers,
 )
 from ._similarity import kernel_similarity
@@ -139,12 +140,15 @@ class KernelAlignmentDisplay:
             Itself.
         """
         n_decisions, n_layers = self.targets.shape
-        longest = max(len(name) for name in [*self.layer_names, *self.decision_names])
-        heights = [np.clip(0.4 * n_layers, 1.2, 6), np.clip(0.3 * n_decisions, 0.4, 5)]
-        width = np.clip(0.6 * n_layers, 3.0, 7.5) + 0.08 * longest + 1.6
-        figure = new_figure(ax, width, sum(heights) + 1.8)
-        upper, lower = axes = figure.subplots(2, 1, sharex=True, height_ratios=heights)
         names = mark_layers(self.layer_names, self.groups)
+        cells = np.clip(0.6 * n_layers, 3.0, 7.5)
+        heights = [np.clip(0.4 * n_layers, 1.2, 6), np.clip(0.3 * n_decisions, 0.4, 5)]
+        figure = new_figure(
+            ax,
+            width=cells + 0.08 * max(map(len, [*names, *self.decision_names])) + 1.6,
+            height=sum(heights) + names_height(names, cells) + 1.8,
+        )
+        upper, lower = axes = figure.subplots(2, 1, sharex=True, height_ratios=heights)
         between = self._between_layers(decision)
         images = [
             heat_map(upper, between, names, names, cmap=cmap, vmin=0, vmax=1),
@@ -156,8 +160,7 @@ class KernelAlignmentDisplay:
             figure.colorbar(image, ax=image.axes, label="alignment")
         upper.set_title(self._title(decision))
         lower.set_title(f"with the targets of each {self.decision_kind}", fontsize="medium")
-        lower.set_xlabel("layer")
-        write_note(lower, marks_note(self.groups, self.threshold))
+        label_columns(lower, "layer", marks_note(self.groups, self.threshold))
         fit_names(lower.xaxis, lower.yaxis, upper.yaxis)
         for image in images:
             write_numbers(image)
@@ -165,7 +168,7 @@ class KernelAlignmentDisplay:
         return self
 
     def _between_layers(self, decision):
-        """Alignments between the layers: those that all decisions share, one's own, or the mean."""
+        """Alignments between the layers: shared by all decisions, of one, or their mean."""
         if self.layers.ndim == 2:
             return self.layers
         return self.layers.mean(axis=0) if decision is None else self.layers[decision]

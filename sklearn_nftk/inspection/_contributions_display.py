@@ -8,13 +8,16 @@ from ._drawing import (
     AGAINST,
     DIVERGING,
     FOR,
+    MINUS,
     NEUTRAL,
     fit_names,
+    fit_titles,
     heat_map,
     mark_layers,
     marks_note,
+    names_height,
     new_figure,
-    number,
+    numbers,
     wrapped,
 )
 from ._similarity import kernel_similarity
@@ -26,6 +29,7 @@ _MOST_BARS = 12
 _COLUMNS = 5
 # More points than these on a strip cannot be told apart.
 _MOST_POINTS = 2000
+_LABEL = "contribution minus its mean over the training set"
 # Samples of the class of a panel and of others: blue and orange of Okabe and Ito.
 _MEMBER, _OTHER = "#0072b2", "#e69f00"
 
@@ -185,46 +189,43 @@ class LayerContributionsDisplay:
         """
         if sample is None and len(self.contributions) == 1:
             sample = 0
-        shown, choice = (decisions, "") if decisions is not None else self._choose(
-            sample, max_decisions
-        )
+        shown, choice = decisions, ""
+        if decisions is None:
+            shown, choice = self._choose(sample, max_decisions)
         n_layers = len(self.layer_names)
         if sample is None:
-            figure, axes, label = self._plot_strips(ax, shown)
+            figure, axes, notes = self._plot_strips(ax, shown)
         elif n_layers > _MOST_BARS and len(shown) > 1:
-            figure, axes, label = self._plot_map(ax, sample, shown)
+            figure, axes, notes = self._plot_map(ax, sample, shown)
         else:
-            figure, axes, label = self._plot_bars(ax, sample, shown)
+            figure, axes, notes = self._plot_bars(ax, sample, shown)
         width = figure.bbox.width / figure.dpi
         title = [self._title(sample), choice]
         figure.suptitle("\n".join(wrapped(line, width, 11) for line in title if line), fontsize=11)
-        notes = [label, marks_note(self.groups, self.threshold)]
-        figure.supxlabel(
-            "\n".join(wrapped(line, width, 9) for line in notes if line), fontsize=9
-        )
+        notes = [*notes, marks_note(self.groups, self.threshold)]
+        figure.supxlabel("\n".join(wrapped(line, width, 9) for line in notes if line), fontsize=9)
         fit_names(axes[0].yaxis)
+        fit_titles(axes)
         self.axes_, self.figure_ = axes, figure
         return self
 
     # -- three pictures -------------------------------------------------------------------------
 
     def _plot_bars(self, ax, sample, shown):
-        n_layers = len(self.layer_names)
-        names = [*mark_layers(self.layer_names, self.groups), "mean decision", "decision"]
-        # A gap parts the bars that are summed from the sum.
-        rows = np.append(np.arange(n_layers + 1), n_layers + 1.5)
-        figure, axes = self._panels(ax, rows, names, len(shown))
+        figure, axes, rows = self._panels(ax, len(shown))
         for panel, c in zip(axes, shown, strict=True):
-            phi, mean = self.contributions[sample, c], self.mean_decisions[c]
-            colours = [FOR if value > 0 else AGAINST for value in phi] + [NEUTRAL, "black"]
-            panel.barh(rows, [*phi, mean, self.decisions[sample, c]], color=colours)
-            panel.set_title(f"{self._name(c, sample)}\n{self._sum(sample, c)}", fontsize=9)
-        return figure, axes, f"{_LABEL}; black: their sum with the mean decision"
+            phi = self.contributions[sample, c]
+            colours = [FOR if value > 0 else AGAINST for value in phi]
+            panel.barh(rows, [*phi, phi.sum()], color=[*colours, "black"])
+            title = f"{self._prefix}{self._name(c, sample)}\n{self._sum(sample, c)}"
+            panel.set_title(title, fontsize=9)
+        return figure, axes, [_LABEL, "above the panels: mean decision + sum = decision"]
 
     def _plot_map(self, ax, sample, shown):
         names = mark_layers(self.layer_names, self.groups)
         width = np.clip(0.3 * len(names), 5, 10) + 2.5
-        figure = new_figure(ax, width, np.clip(0.3 * len(shown), 1, 9) + 2.2)
+        height = np.clip(0.3 * len(shown), 1, 9) + names_height(names, width - 2.5) + 1.6
+        figure = new_figure(ax, width, height)
         panel = figure.subplots()
         phi = self.contributions[sample, shown]
         largest = np.abs(phi).max() or 1.0
@@ -241,77 +242,81 @@ class LayerContributionsDisplay:
         sums.set_ylim(panel.get_ylim())
         sums.set_yticks(range(len(shown)), [self._sum(sample, c) for c in shown])
         sums.tick_params(length=0)
-        panel.set_xlabel("layer")
+        panel.set(xlabel="layer", ylabel=self._kind)
         figure.colorbar(image, ax=[panel, sums], label="contribution")
         fit_names(panel.xaxis, sums.yaxis)
-        return figure, np.array([panel]), f"{_LABEL}; right: mean decision, sum and decision"
+        return figure, np.array([panel]), [_LABEL, "right: mean decision + sum = decision"]
 
     def _plot_strips(self, ax, shown):
-        n_samples, _, n_layers = self.contributions.shape
-        names = [*mark_layers(self.layer_names, self.groups), "sum"]
-        rows = np.append(np.arange(n_layers), n_layers + 0.5)
-        figure, axes = self._panels(ax, rows, names, len(shown))
+        n_samples = len(self.contributions)
+        figure, axes, rows = self._panels(ax, len(shown))
         kept = np.linspace(0, n_samples - 1, min(n_samples, _MOST_POINTS)).astype(int)
         jitter = np.random.default_rng(0).uniform(-0.3, 0.3, (len(kept), 1))
-        size = np.clip(1500 / len(kept), 2, 16)
-        decisions = self.decisions[np.ix_(kept, shown)]
+        style = {
+            "s": np.clip(1500 / len(kept), 2, 16),
+            "alpha": 0.6,
+            "linewidths": 0,
+            "rasterized": True,  # thousands of points would make large vector files
+        }
+        if self.class_names is None:
+            decisions = self.decisions[np.ix_(kept, shown)]
+            style |= {"cmap": "cividis", "vmin": decisions.min(), "vmax": decisions.max()}
         for panel, c in zip(axes, shown, strict=True):
-            phi = self.contributions[kept, c]
-            values = np.column_stack([phi, phi.sum(axis=1)])
+            order = kept
             if self.class_names is None:
-                colour = {
-                    "c": np.repeat(self.decisions[kept, c], len(rows)),
-                    "cmap": "cividis",
-                    "vmin": decisions.min(),
-                    "vmax": decisions.max(),
-                }
+                colours = self.decisions[kept, c]
             else:
-                member = self._members(c)[kept]
-                colour = {"c": np.repeat(np.where(member, _MEMBER, _OTHER), len(rows))}
-            points = panel.scatter(
-                values, rows + jitter, s=size, alpha=0.6, linewidths=0, rasterized=True, **colour
-            )
-            panel.set_title(self._name(c), fontsize=9)
+                # The few of the class lie on top of all others.
+                member = self._members(c)
+                order = kept[np.argsort(member[kept], kind="stable")]
+                colours = np.where(member[order], _MEMBER, _OTHER)
+            phi = self.contributions[order, c]
+            values = np.column_stack([phi, phi.sum(axis=1)])
+            points = panel.scatter(values, rows + jitter, c=np.repeat(colours, len(rows)), **style)
+            panel.set_title(f"{self._prefix}{self._name(c)}", fontsize=9)
         if self.class_names is None:
             figure.colorbar(points, ax=list(axes), label="decision")
-        label = _LABEL
-        if len(kept) < n_samples:
-            label = f"{label}; every {n_samples / len(kept):.3g}th sample is drawn"
-        return figure, axes, label
+        drawn = f"{len(kept)} of them are drawn" if len(kept) < n_samples else ""
+        return figure, axes, [_LABEL, drawn]
 
-    def _panels(self, ax, rows, names, n_panels):
-        """Panels with the same rows: one for each layer, and totals below them."""
-        n_layers = len(self.layer_names)
-        n_columns = min(n_panels, _COLUMNS if n_layers <= _MOST_BARS else 2 * _COLUMNS)
+    def _panels(self, ax, n_panels):
+        """A panel for each decision, with a row for each layer and, after a gap, their sum."""
+        names = [*mark_layers(self.layer_names, self.groups), "sum"]
+        n_layers, few = len(self.layer_names), len(self.layer_names) <= _MOST_BARS
+        rows = np.append(np.arange(n_layers), n_layers + 0.5)
+        n_columns = min(n_panels, _COLUMNS if few else 2 * _COLUMNS)
         n_rows = -(-n_panels // n_columns)
-        pitch = 0.25 if n_layers <= _MOST_BARS else 0.15
-        longest = max(map(len, names))
-        width = 4.5 if n_columns == 1 else max(11.5 / n_columns, 1.0) if n_columns > 5 else 1.9
         figure = new_figure(
             ax,
-            width=n_columns * width + 0.08 * longest + 0.5,
-            height=n_rows * (pitch * (rows[-1] + 1) + 0.7) + 1.0,
+            width=max(4.5, min(11.5, 1.9 * n_columns)) + 0.08 * max(map(len, names)) + 0.5,
+            height=n_rows * ((0.25 if few else 0.15) * len(names) + 0.8) + 1.0,
         )
         axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
         for panel in axes[n_panels:]:
             panel.remove()
         axes = axes[:n_panels]
         for panel in axes:
-            panel.axvline(0, color="black", linewidth=0.8)
-            panel.axhline((rows[-1] + rows[-2]) / 2, color=NEUTRAL, linewidth=0.8)
+            panel.axvline(0, color="black", linewidth=0.8, zorder=0.5)
+            panel.axhline(n_layers - 0.25, color=NEUTRAL, linewidth=0.8)
             panel.spines[["top", "right"]].set_visible(False)
+            panel.tick_params(axis="x", labelsize=8)
         for panel in axes[-n_columns:]:
-            panel.tick_params(axis="x", labelbottom=True, labelsize=8)
+            panel.tick_params(axis="x", labelbottom=True)
         axes[0].set_yticks(rows, names)
         axes[0].set_ylim(rows[-1] + 0.6, -0.6)
-        axes[0].locator_params(axis="x", nbins=3)
-        return figure, axes
+        axes[0].locator_params(axis="x", nbins=3 if n_columns > 2 else 7)
+        return figure, axes, rows
 
     # -- words ----------------------------------------------------------------------------------
 
     @property
     def _kind(self):
         return "target" if self.class_names is None else "class"
+
+    @property
+    def _prefix(self):
+        """What goes before the name of a decision where it stands alone."""
+        return "class " if self.class_names is not None and len(self.class_names) > 2 else ""
 
     def _predicted(self):
         """Index of the class of each sample."""
@@ -361,12 +366,10 @@ class LayerContributionsDisplay:
 
     def _sum(self, sample, c):
         """Mean decision plus sum of the contributions equals decision."""
-        total = self.contributions[sample, c].sum()
-        sign = "−" if total < 0 else "+"
-        return (
-            f"{number(self.mean_decisions[c])} {sign} {number(abs(total))} "
-            f"= {number(self.decisions[sample, c])}"
-        )
+        mean, decision = self.mean_decisions[c], self.decisions[sample, c]
+        total = decision - mean
+        mean, size, decision = numbers(mean, abs(total), decision)
+        return f"{mean} {'+' if total >= 0 else MINUS} {size} = {decision}"
 
     def _title(self, sample):
         if sample is None:
@@ -374,19 +377,19 @@ class LayerContributionsDisplay:
             if self.class_names is None:
                 return title
             by = "predicted as" if self.y is None else "of"
-            return f"{title} (blue: {by} the class of the panel, orange: others)"
+            if len(self.class_names) == 2:
+                zero, one = self.class_names
+                return f"{title} ({by} class {one}: blue, {zero}: orange)"
+            return f"{title} ({by} the panel's class: blue, others: orange)"
         words = []
         if self.class_names is not None:
             words.append(f"predicted {self.class_names[self._predicted()[sample]]}")
         if self.y is not None:
             true = self.y[sample]
-            words.append(
-                f"true {true if self.class_names else ', '.join(map(number, np.ravel(true)))}"
-            )
-        return f"layer contributions on sample {sample}" + (f": {', '.join(words)}" if words else "")
-
-
-_LABEL = "contribution, from its mean over the training set"
+            known = true if self.class_names else ", ".join(numbers(*np.ravel(true)))
+            words.append(f"true {known}")
+        title = f"layer contributions on sample {sample}"
+        return ": ".join([title, ", ".join(words)]) if words else title
 
 
 def _largest(values, most):

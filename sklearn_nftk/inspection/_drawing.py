@@ -10,10 +10,13 @@ import numpy as np
 DIVERGING = "PuOr"
 FOR, AGAINST, NEUTRAL = "#5e3c99", "#e66101", "0.45"
 
+MINUS = "\N{MINUS SIGN}"
+
 # Sizes of text, in points.
 _SMALLEST_NAME = 6.0
+_SMALL_NAME = 8.0  # names that do not fit at this size are turned
 _NUMBER_SIZES = (9, 8, 7)
-_NOTE_SIZE = 8
+_NOTE_SIZE = 9
 # Of the size of a font: the height of a line, and the mean width of a character in a text.
 _LINE = 1.25
 _CHARACTER = 0.55
@@ -32,12 +35,9 @@ def marks_note(groups, threshold):
     """What the letters of `mark_layers` mean; empty where there are none."""
     if not groups:
         return ""
-    letters = "(a)" if len(groups) == 1 else f"(a) to ({_letter(len(groups) - 1)})"
-    within = "" if len(groups) == 1 else " within each group"
-    return (
-        f"{letters}: centred alignment ≥ {threshold:g}{within}, "
-        "their weights cannot be told apart"
-    )
+    letters = [f"({_letter(i)})" for i in range(len(groups))]
+    named = ", ".join(letters) if len(groups) < 4 else f"(a) to {letters[-1]}"
+    return f"{named}: centred alignment ≥ {threshold:g}, their weights cannot be told apart"
 
 
 def _letter(index):
@@ -73,13 +73,20 @@ def new_figure(ax, width, height):
 def heat_map(ax, values, row_names, column_names, **colours):
     """Draw rows by columns of coloured cells, each with its name; returns the image."""
     image = ax.imshow(values, aspect="auto", interpolation="nearest", **colours)
-    ax.set_xticks(range(len(column_names)), column_names)
+    # Turned, until `fit_names` finds room: side by side, long names could leave none for the axes.
+    ax.set_xticks(range(len(column_names)), column_names, rotation=90)
     ax.set_yticks(range(len(row_names)), row_names)
     return image
 
 
+def names_height(names, width):
+    """Inches for names below columns that share so many inches."""
+    widest = _widest(names, _SMALL_NAME) / 72
+    return widest if widest > width / len(names) else 0.1
+
+
 def fit_names(*axes):
-    """Turn, shrink and at last leave out the names at these x or y axes until none touch.
+    """Shrink, turn and at last leave out the names at these x or y axes until none touch.
 
     Only the finished layout shows how much room there is, so this comes last.
     """
@@ -88,25 +95,39 @@ def fit_names(*axes):
         labels = axis.get_ticklabels()
         if not labels:
             continue
-        boxes = [label.get_window_extent() for label in labels]
-        room, size = _pitch(axis), labels[0].get_fontsize()
-        if axis.axis_name == "x" and max(box.width for box in boxes) > 0.9 * room:
-            axis.set_tick_params(rotation=90)
-        # A turned name needs the height of a line, as one at the y axis does.
-        if axis.axis_name == "y" or max(box.width for box in boxes) > 0.9 * room:
-            line = 1.1 * max(box.height for box in boxes)
-            smaller = float(np.clip(size * room / line, _SMALLEST_NAME, size))
-            step = math.ceil(line * smaller / size / room - 1e-6)
-            names = [label.get_text() for label in labels]
-            axis.set_ticks(axis.get_ticklocs()[::step], names[::step], fontsize=smaller)
+        names, size = [label.get_text() for label in labels], labels[0].get_fontsize()
+        room = 0.92 * 72 / axis.axes.figure.dpi * _pitch(axis)
+        upright = axis.axis_name == "x" and _widest(names, _SMALL_NAME) <= room
+        if upright:
+            axis.set_tick_params(rotation=0)
+        needed = _widest(names, size) if upright else _LINE * size
+        smaller = float(np.clip(size * room / needed, _SMALLEST_NAME, size))
+        step = math.ceil(needed * smaller / size / room - 1e-6)
+        fitting = min(size, size * room * step / needed)
+        axis.set_ticks(axis.get_ticklocs()[::step], names[::step], fontsize=fitting)
+
+
+def fit_titles(axes):
+    """Shrink and at last shorten the titles of panels side by side until none touch."""
+    _settle(axes[0])
+    for ax in axes:
+        title = ax.get_title()
+        room = 72 / ax.figure.dpi * ax.get_window_extent().width
+        size = ax.title.get_fontsize()
+        smaller = max(_SMALLEST_NAME, min(size, size * room / _widest(title.split("\n"), size)))
+        lines = [_shortened(line, room, smaller) for line in title.split("\n")]
+        ax.set_title("\n".join(lines), fontsize=smaller)
 
 
 def write_numbers(image, notes=None):
-    """Write its value into each cell, and below it a note, where they fit; all or none."""
+    """Write its value into each cell, and below it a note, where they fit; all or none.
+
+    Returns whether the notes were written.
+    """
     ax, values = image.axes, image.get_array()
     _settle(ax)
     points = 72 / ax.figure.dpi
-    width, height = 0.92 * points * _pitch(ax.xaxis), points * _pitch(ax.yaxis)
+    width, height = 0.82 * points * _pitch(ax.xaxis), points * _pitch(ax.yaxis)
     numbers = np.vectorize("{:.2f}".format)(values)
 
     def fitting(texts, lines):
@@ -119,30 +140,23 @@ def write_numbers(image, notes=None):
     if notes is not None and (shared := fitting(notes, 2)) is not None:
         size, has_notes = min(size, shared), True
     if size is None:
-        return
+        return False
     for (row, column), value in np.ndenumerate(values):
         style = {"color": _ink(image, value), "ha": "center"}
         va = "bottom" if has_notes else "center"
         ax.text(column, row, numbers[row, column], va=va, fontsize=size, **style)
         if has_notes:
             ax.text(column, row, notes[row, column], va="top", fontsize=size - 1, **style)
+    return has_notes
 
 
-def write_note(ax, text):
-    """Write a line or more below the label of the x axis."""
-    if text:
-        _, inches = ax.figure.figure.get_size_inches()[::-1]
-        ax.annotate(
-            wrapped(text, inches, _NOTE_SIZE),
-            xy=(0.5, 0),
-            xycoords=ax.xaxis.label,
-            xytext=(0, -3),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            fontsize=_NOTE_SIZE,
-            color=NEUTRAL,
-        )
+def label_columns(ax, label, note):
+    """Label the x axis, with a note below in lines that do not reach beyond the figure."""
+    _settle(ax)
+    box, figure = ax.get_window_extent(), ax.figure.bbox
+    centre = (box.x0 + box.x1) / 2
+    inches = 2 * min(centre - figure.x0, figure.x1 - centre) / ax.figure.dpi
+    ax.set_xlabel("\n".join([label, wrapped(note, inches, _NOTE_SIZE)]).rstrip(), size=_NOTE_SIZE)
 
 
 def wrapped(text, inches, size):
@@ -150,9 +164,16 @@ def wrapped(text, inches, size):
     return textwrap.fill(text, max(20, int(72 * inches / (_CHARACTER * size))))
 
 
-def number(value, sign=""):
-    """Three digits, with a true minus sign; sign "+" shows it before positive ones too."""
-    return f"{value:{sign}.3g}".replace("-", "−")
+def numbers(*values, sign=""):
+    """Write numbers with the same decimals, two or more, so that sums can be checked.
+
+    Minus signs are true ones; sign "+" writes those of positive numbers too.
+    """
+    largest = float(np.max(np.abs(values))) or 1.0
+    kind = f".{max(2, 1 - math.floor(math.log10(largest)))}f"
+    if not 1e-3 <= largest < 1e6:
+        kind = ".2e"
+    return [f"{value:{sign}{kind}}".replace("-", MINUS) for value in values]
 
 
 def _settle(ax):
@@ -170,8 +191,20 @@ def _widest(texts, size):
     """Width of the widest of these texts, in points."""
     from matplotlib.textpath import TextPath
 
-    longest = max(np.ravel(texts), key=len)
-    return TextPath((0, 0), longest, size=size).get_extents().width
+    longest = sorted(np.ravel(texts), key=len)[-3:]  # characters differ in width
+    widths = [
+        TextPath((0, 0), text, size=size).get_extents().width for text in longest if text.strip()
+    ]
+    return max(widths, default=1.0)
+
+
+def _shortened(line, room, size):
+    """A line of at most so many points, with an ellipsis where something was left out."""
+    kept = len(line)
+    while kept and _widest([line], size) > room:
+        kept -= 1
+        line = line[:kept] + "…"
+    return line
 
 
 def _ink(image, value):

@@ -5,7 +5,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_scalar
 
 from ..networks import InfiniteRNN
-from ._drawing import AGAINST, FOR, fit_names, new_figure, number, wrapped
+from ._drawing import AGAINST, FOR, MINUS, fit_names, new_figure, numbers, wrapped
 from ._training import training_contributions
 from ._unwrap import decision_names, final_estimator
 
@@ -33,7 +33,7 @@ class TrainingContributionsDisplay:
         What positive and negative contributions speak for.
     labels : sequence of length n_train, default=None
         Class labels or targets of the training examples.
-    images, train_images : ndarray of shape (n, height, width) or (n, height, width, 3), default=None
+    images, train_images : ndarray of shape (n, height, width[, 3]), default=None
         Pictures of the samples and of the training examples. Without both, bars are drawn.
 
     Attributes
@@ -127,7 +127,7 @@ class TrainingContributionsDisplay:
         machine = final_estimator(estimator)
         # For a few samples, the whole array is small; `top` would order by absolute values.
         contributions = training_contributions(estimator, X)
-        n_samples, n_decisions, n_train = contributions.shape
+        n_samples, _, n_train = contributions.shape
         if labels is not None and len(labels) != n_train:
             raise ValueError(
                 f"labels has {len(labels)} entries for {n_train} training rows of positive weight."
@@ -214,17 +214,20 @@ class TrainingContributionsDisplay:
     def _plot_bars(self, ax, samples):
         top = self.indices.shape[2]
         figure = new_figure(ax, 6.5, len(samples) * (0.42 * top + 1.3))
-        axes = figure.subplots(len(samples), squeeze=False)[:, 0]
-        for panel, i in zip(axes, samples, strict=True):
+        parts = figure.subfigures(len(samples), squeeze=False)[:, 0]
+        axes = np.array([part.subplots() for part in parts])
+        for part, panel, i in zip(parts, axes, samples, strict=True):
+            part.suptitle(self._title(i, _width(part)), fontsize=10)
             shown = self.indices[i] >= 0
             values, colours = self.values[i][shown], np.repeat([FOR, AGAINST], shown.sum(axis=1))
             panel.barh(range(len(values)), values, color=colours)
-            panel.set_yticks(range(len(values)), [self._caption(j) for j in self.indices[i][shown]])
-            panel.invert_yaxis()
+            panel.set_yticks(
+                range(len(values)), [self._caption(j) for j in self.indices[i][shown]]
+            )
+            panel.set_ylim(len(values) - 0.4, -0.6)
             panel.axvline(0, color="black", linewidth=0.8)
             panel.spines[["top", "right"]].set_visible(False)
             panel.set(xlabel="contribution", ylabel="training example")
-            panel.set_title(self._title(i, _width(figure)), fontsize=10)
         fit_names(*(panel.yaxis for panel in axes))
         return figure, axes
 
@@ -245,7 +248,7 @@ class TrainingContributionsDisplay:
                 index, value = self.indices[i, side, rank], self.values[i, side, rank]
                 panel.imshow(self.train_images[index], **colours)
                 panel.set(xticks=[], yticks=[])
-                panel.set_title(number(value, "+"), fontsize=8, pad=3)
+                panel.set_title(*numbers(value, sign="+"), fontsize=8, pad=3)
                 panel.set_xlabel(self._caption(index), fontsize=8, labelpad=2)
                 panel.spines[:].set(color=(FOR, AGAINST)[side], linewidth=2.5)
                 if rank == 0:
@@ -264,20 +267,20 @@ class TrainingContributionsDisplay:
     # -- words ----------------------------------------------------------------------------------
 
     def _title(self, i, width):
-        positive, negative = self.totals[i]
-        intercept = self.decisions[i] - positive - negative
+        decision, (positive, negative) = self.decisions[i], self.totals[i]
+        decision, intercept, positive, negative = numbers(
+            decision, decision - positive - negative, positive, -negative
+        )
         text = (
-            f"sample {i}, decision {self.names[i]}: {number(self.decisions[i])} = "
-            f"intercept {number(intercept)}, all {self.sides[i][0]} {number(positive, '+')}, "
-            f"all {self.sides[i][1]} {number(negative, '+')}"
+            f"sample {i}, decision {self.names[i]}: {decision} = {intercept} (intercept) "
+            f"+ {positive} ({self.sides[i][0]}) {MINUS} {negative} ({self.sides[i][1]})"
         )
         return wrapped(text, width, 10)
 
     def _heading(self, i, side):
         """Side, and how much of its sum the examples shown make up."""
-        shown = np.nansum(self.values[i, side])
-        total = self.totals[i, side]
-        return f"{self.sides[i][side]}\n{number(shown, '+')} of {number(total, '+')}"
+        shown, total = numbers(np.nansum(self.values[i, side]), self.totals[i, side], sign="+")
+        return f"{self.sides[i][side]}\n{shown} of {total}"
 
     def _caption(self, index):
         return f"#{index}" if self.labels is None else f"#{index} ({self.labels[index]})"

@@ -85,5 +85,5 @@ def decision_kind(machine):
 
 
 def layer_labels(machine):
-    """Names of the layers for a reader: parameters of the network itself have none of their own."""
+    """Names of the layers for a reader: the network itself has an empty one."""
     return [name or "(root)" for name in machine.layer_names_]

@@ -5,10 +5,11 @@ import numpy as np
 from ._drawing import (
     fit_names,
     heat_map,
+    label_columns,
     mark_layers,
     marks_note,
+    names_height,
     new_axes,
-    write_note,
     write_numbers,
 )
 from ._similarity import kernel_similarity
@@ -142,24 +143,25 @@ class LayerWeightsDisplay:
             Itself.
         """
         n_decisions, n_layers = self.weights.shape
-        longest = max(len(name) for name in self.decision_names)
+        names = mark_layers(self.layer_names, self.groups)
+        cells = np.clip(0.75 * n_layers, 3, 9)
         row = 0.34 if self.low is None else 0.45
         ax = new_axes(
             ax,
-            width=np.clip(0.75 * n_layers, 2.5, 9) + 0.08 * longest + 1.5,
-            height=np.clip(row * n_decisions, 1.0, 8) + 1.5,
+            width=cells + 0.08 * max(map(len, self.decision_names)) + 1.5,
+            height=np.clip(row * n_decisions, 0.8, 8) + names_height(names, cells) + 1.4,
         )
-        names = mark_layers(self.layer_names, self.groups)
-        image = heat_map(ax, self.weights, self.decision_names, names, cmap=cmap, vmin=0, vmax=1)
-        ax.set(
-            xlabel="layer",
-            ylabel=self.decision_kind,
-            title=f"layer weights (normalize={self.normalize})",
-        )
-        write_note(ax, marks_note(self.groups, self.threshold))
+        # Of many layers none has a large weight; uniform weights are never above the middle.
+        colours = {"cmap": cmap, "vmin": 0, "vmax": min(1, max(self.weights.max(), 2 / n_layers))}
+        image = heat_map(ax, self.weights, self.decision_names, names, **colours)
+        title = f"layer weights (normalize={self.normalize})"
+        ax.set_title(title if self.low is None else f"{title}\nand their bootstrap intervals")
+        ax.set_ylabel(self.decision_kind)
         ax.figure.colorbar(image, ax=ax, label="weight")
+        label_columns(ax, "layer", marks_note(self.groups, self.threshold))
         fit_names(ax.xaxis, ax.yaxis)
-        write_numbers(image, notes=self._intervals())
+        if not write_numbers(image, notes=self._intervals()):
+            ax.set_title(title)
         self.ax_, self.figure_, self.image_ = ax, ax.figure, image
         return self
 
