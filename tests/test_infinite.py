@@ -351,6 +351,30 @@ def test_kernels_are_positive_semidefinite_and_permute_with_rows(X, depth, name)
     assert_allclose(permuted, kernels[:, order][:, :, order], rtol=1e-6, atol=1e-9)
 
 
+@settings(max_examples=40, deadline=None)
+@given(X=rows, depth=st.integers(1, 3), name=st.sampled_from(["relu", "leaky_relu", "erf"]))
+def test_repeated_and_zero_rows_change_no_other(X, depth, name):
+    network = InfiniteMLP(depth, name)
+    kernels = layer_kernels(network, X)
+    n, X = len(X), np.vstack([X, X, np.zeros_like(X[:1])])
+    more = layer_kernels(network, X)
+    assert np.isfinite(more).all()
+    assert_allclose(more[:-1, :-1], np.tile(kernels, (2, 2, 1)), rtol=1e-6, atol=1e-12)
+    # A zero row is one with the biases alone, whatever the number of features.
+    alone = layer_kernels(network, np.zeros((1, 1)))
+    assert_allclose(more[-1, -1], alone[0, 0], rtol=1e-13)
+    assert_allclose(layer_kernels(network, X[n:])[-1], more[-1, n:], rtol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(X=rows, power=st.integers(-60, 60), slope=st.floats(-1, 1), depth=st.integers(1, 3))
+def test_rectifiers_without_biases_scale(X, power, slope, depth):
+    X = X.round(6)  # squares of 1e-155 and less are subnormal numbers
+    network = InfiniteMLP(depth, "leaky_relu", bias_variance=0.0, negative_slope=slope)
+    scaled = layer_kernels(network, 2.0**power * X) / 4.0**power
+    assert_allclose(scaled, layer_kernels(network, X), rtol=1e-9)
+
+
 @settings(max_examples=25, deadline=None)
 @given(X=rows)
 def test_float32_input_is_only_rounded(X):
@@ -383,6 +407,15 @@ def test_parameters_are_refused_by_name_when_used(parameters, match, three_class
         layer_kernels(network, np.eye(2))
     with pytest.raises(ValueError, match=match):
         MultiLayerNTKClassifier(network).fit(*three_classes)
+
+
+def test_bias_of_the_readout_gets_no_weight(two_classes):
+    model = MultiLayerNTKClassifier(InfiniteMLP(1, split_bias=True))
+    with pytest.warns(
+        UserWarning, match=r"zero or constant.*\['layer1.bias'\]; they get weight 0"
+    ):
+        model.fit(*two_classes)
+    assert model.kernel_weights_[0, 3] == 0
 
 
 def test_per_class_outputs_are_refused(three_classes):

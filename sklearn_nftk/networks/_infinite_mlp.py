@@ -43,6 +43,7 @@ class InfiniteMLP(InfiniteNetwork):
         Of "leaky_relu".
     split_bias : bool, default=False
         Whether weights and biases are layers of their own: "layer0.weight", "layer0.bias", ...
+        The kernel of the bias of the read-out is constant: estimators say so, and do without.
 
     References
     ----------
