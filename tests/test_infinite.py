@@ -157,7 +157,7 @@ def test_quadrature_warns_once_where_it_is_not_accurate():
 )
 def test_error_of_quadrature_is_bounded_for_every_correlation(name, p):
     quadrature, closed = Quadrature(FUNCTIONS[name]), dual_activation(name)
-    bound, p = quadrature.error(p), tensor(p)
+    bound, p = float(quadrature.error(p)), tensor(p)
     c = torch.linspace(-1, 1, 201, dtype=torch.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

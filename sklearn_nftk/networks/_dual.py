@@ -152,14 +152,14 @@ class Quadrature:
         ``sum_k |a_k^2 - b_k^2| + (V(1) - sum_k b_k^2)`` holds for every c; the true coefficients
         b_k and V(1) come from a much finer rule.
         """
-        p = torch.as_tensor(float(p), dtype=torch.float64)
+        p = torch.as_tensor(p, dtype=torch.float64)
         nodes, weights, basis = _fine_rule()
         errors = []
         for values, a in zip(self._values(p, nodes), self._coefficients(p, N_NODES), strict=True):
             whole, squares = (values * values) @ weights, (values @ basis) ** 2
-            error = (a * a - squares).abs().sum() + (whole - squares.sum()).abs()
-            errors.append(float(error / whole.clamp(min=1e-300)))
-        return max(errors)
+            error = (a * a - squares).abs().sum(dim=-1) + (whole - squares.sum(dim=-1)).abs()
+            errors.append(error / whole.clamp(min=1e-300))
+        return torch.maximum(*errors)
 
     def _values(self, p, nodes):
         """Values of phi and phi' at multiples of the nodes, shape (*p.shape, Q)."""
@@ -174,7 +174,7 @@ class Quadrature:
     def _n_terms(self, p):
         index = int(np.searchsorted(_DEVIATIONS, p))
         if index == len(_DEVIATIONS):
-            self._warn(p, self.error(p))
+            self._warn(p, float(self.error(p)))
             return N_NODES
         n_terms, error = _terms_needed(self)[index]
         if error > _TOLERANCE:
@@ -201,11 +201,12 @@ _DEVIATIONS = 2.0 ** np.arange(-8, 6.01, 0.25)
 @lru_cache(maxsize=64)
 def _terms_needed(dual):
     """``(terms needed, error)`` for each of the standard deviations."""
-    tails = map(_tails, dual._coefficients(torch.as_tensor(_DEVIATIONS), N_NODES))
+    p = torch.as_tensor(_DEVIATIONS)
+    tails = map(_tails, dual._coefficients(p, N_NODES))
     needed = (torch.maximum(*tails) > _TAIL).sum(dim=1).clamp(min=1)
     # A larger deviation never takes fewer terms: smaller ones share the call.
     terms = needed.cummax(0).values.tolist()
-    return [(n, dual.error(p)) for n, p in zip(terms, _DEVIATIONS, strict=True)]
+    return list(zip(terms, dual.error(p).tolist(), strict=True))
 
 
 def _tails(a):
