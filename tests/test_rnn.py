@@ -612,3 +612,25 @@ def test_quadrature_runs_over_time(rng):
         warnings.simplefilter("error")
         kernels = layer_kernels(InfiniteRNN(activation=torch.erf), X)
     assert_allclose(kernels, layer_kernels(InfiniteRNN(activation="erf"), X), rtol=1e-8)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    "network",
+    [
+        InfiniteMLP(),
+        InfiniteMLP(activation="tanh"),
+        InfiniteRNN(2, groups="param", bidirectional=True),
+        InfiniteRNN(groups="time", initial_state="independent"),
+        InfiniteRNN(pooling="mean-tied", activation="erf"),
+    ],
+    ids=repr,
+)
+def test_cuda_agrees_with_the_cpu(network, rng):
+    X, Z = rng.standard_normal((9, 5)), rng.standard_normal((4, 5))
+    for pair in ((X,), (X, Z)):
+        expected = layer_kernels(network, *pair, device="cpu")
+        found = layer_kernels(network, *pair, device="cuda")
+        assert_allclose(found, expected, rtol=1e-7, atol=1e-10)
+    diagonal = layer_kernel_diag(network, X, device="cuda")
+    assert_allclose(diagonal, layer_kernel_diag(network, X, device="cpu"), rtol=1e-10)
