@@ -9,6 +9,7 @@ from ._ablation import layer_ablation
 from ._alignment_display import KernelAlignmentDisplay
 from ._contributions import layer_contributions
 from ._contributions_display import LayerContributionsDisplay
+from ._explain import explain
 from ._similarity import kernel_similarity
 from ._stability import weight_stability
 from ._training import training_contributions
@@ -20,6 +21,7 @@ __all__ = [
     "LayerContributionsDisplay",
     "LayerWeightsDisplay",
     "TrainingContributionsDisplay",
+    "explain",
     "kernel_similarity",
     "layer_ablation",
     "layer_contributions",
