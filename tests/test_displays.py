@@ -97,7 +97,9 @@ def arrays(n_layers, n_decisions, n_samples=30):
     weights = rng.dirichlet(np.ones(n_layers), n_decisions)
     long = n_layers > 10
     names = [f"encoder.layers.{i}.linear1" if long else f"layer{i}" for i in range(n_layers)]
-    classes = [f"class no {i}" if n_decisions < 100 else str(i) for i in range(n_decisions)]
+    classes = [
+        f"a long class name {i}" if n_decisions < 100 else str(i) for i in range(n_decisions)
+    ]
     decisions = ["1 against 0"] if n_decisions == 1 else classes
     return {
         "weights": weights,

@@ -10,7 +10,7 @@ import numpy as np
 DIVERGING = "PuOr"
 FOR, AGAINST, NEUTRAL = "#5e3c99", "#e66101", "0.45"
 
-MINUS = "\N{MINUS SIGN}"
+MINUS, NO_BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 # Sizes of text, in points.
 _SMALLEST_NAME = 6.0
@@ -109,13 +109,14 @@ def fit_names(*axes):
 def fit_titles(axes):
     """Shrink and at last shorten the titles of panels side by side until none touch."""
     _settle(axes[0])
-    for ax in axes:
-        title = ax.get_title()
-        room = 72 / ax.figure.dpi * ax.get_window_extent().width
-        size = ax.title.get_fontsize()
-        smaller = max(_SMALLEST_NAME, min(size, size * room / _widest(title.split("\n"), size)))
-        lines = [_shortened(line, room, smaller) for line in title.split("\n")]
-        ax.set_title("\n".join(lines), fontsize=smaller)
+    room = 72 / axes[0].figure.dpi * min(ax.get_window_extent().width for ax in axes)
+    titles, size = [ax.get_title().split("\n") for ax in axes], axes[0].title.get_fontsize()
+    smaller = size * room / max(_widest(lines, size) for lines in titles)
+    size = max(_SMALLEST_NAME, min(size, smaller))
+    for ax, lines in zip(axes, titles, strict=True):
+        # Widths grow with sizes by steps; the gap between the panels takes the difference.
+        short = [_shortened(line, 1.05 * room, size) for line in lines]
+        ax.set_title("\n".join(short), fontsize=size)
 
 
 def write_numbers(image, notes=None):
@@ -206,12 +207,13 @@ def _widest(texts, size):
 
 
 def _shortened(line, room, size):
-    """A line of at most so many points, with an ellipsis where something was left out."""
-    kept = len(line)
-    while kept and _widest([line], size) > room:
+    """A line of at most so many points, with an ellipsis for its middle if need be."""
+    short, kept = line, len(line)
+    while kept and _widest([short], size) > room:
         kept -= 1
-        line = line[:kept] + "…"
-    return line
+        # Names are often told apart by their ends.
+        short = line[: (kept + 1) // 2] + "…" + line[len(line) - kept // 2 :]
+    return short
 
 
 def _ink(image, value):

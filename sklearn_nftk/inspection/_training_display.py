@@ -5,7 +5,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_scalar
 
 from ..networks import InfiniteRNN
-from ._drawing import AGAINST, FOR, MINUS, fit_lines, fit_names, new_figure, numbers
+from ._drawing import AGAINST, FOR, MINUS, NO_BREAK, fit_lines, fit_names, new_figure, numbers
 from ._training import training_contributions
 from ._unwrap import decision_names, final_estimator
 
@@ -281,9 +281,11 @@ class TrainingContributionsDisplay:
         decision, intercept, positive, negative = numbers(
             decision, decision - positive - negative, positive, -negative
         )
+        speaking_for, speaking_against = self.sides[i]
         return (
             f"sample {i}, decision {self.names[i]}: {decision} = {intercept} (intercept) "
-            f"+ {positive} ({self.sides[i][0]}) {MINUS} {negative} ({self.sides[i][1]})"
+            f"+{NO_BREAK}{positive} ({speaking_for}) "
+            f"{MINUS}{NO_BREAK}{negative} ({speaking_against})"
         )
 
     def _heading(self, i, side):
