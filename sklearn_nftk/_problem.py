@@ -47,17 +47,22 @@ class Problem:
         n = len(self.Y)
         if n <= n_rows:
             return self
-        rows = np.sort(np.random.RandomState(0).permutation(n)[:n_rows])
-        return self._rows(rows, 1.0)
+        return self._rows(np.sort(np.random.RandomState(0).permutation(n)[:n_rows]))
 
     def resampled(self, counts):
-        """The same problem with row i counted ``counts[i]`` times, shape (n,)."""
-        rows = np.flatnonzero(counts)
-        return self._rows(rows, counts[rows])
+        """The same problem with row i counted ``counts[i]`` times, shape (n,).
 
-    def _rows(self, rows, counts):
-        s, sample_weight = self.s[rows] * counts, self.sample_weight[rows] * counts
-        return Problem(self.grams.subset(rows), self.Y[rows], s, sample_weight)
+        Copies weigh more but are no further rows: leave-one-out leaves all of them out, for it
+        would find each row again in its copies.
+        """
+        found = self._rows(np.flatnonzero(counts))
+        found.s *= counts[counts > 0]
+        return found
+
+    def _rows(self, rows):
+        return Problem(
+            self.grams.subset(rows), self.Y[rows], self.s[rows], self.sample_weight[rows]
+        )
 
     def choose_C(self, weights):
         """Choose C by leave-one-out on the weights averaged over the decisions that share kernels.

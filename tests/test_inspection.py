@@ -24,6 +24,7 @@ from sklearn_nftk.inspection import (
     training_contributions,
     weight_stability,
 )
+from sklearn_nftk.inspection._unwrap import training_problem
 from sklearn_nftk.networks import MLP, InfiniteMLP
 
 
@@ -306,6 +307,19 @@ def test_a_resample_is_a_fit_on_the_resampled_rows(three_classes):
             counts[rows] = draw.multinomial(len(rows), np.full(len(rows), 1 / len(rows)))
         refitted = clone(model).fit(K, y, counts)
         assert_allclose(found.weights[0], refitted.kernel_weights_, atol=2e-4)
+
+
+def test_leave_one_out_of_a_resample_leaves_all_copies_out(three_classes):
+    X, y = three_classes
+    K = stack(X, X)
+    model = MultipleKernelClassifier(kernel_weights="margin").fit(K, y)
+    _, problem = training_problem(model, K, y)
+    uniform = np.full((3, 3), 1 / 3)
+    twice = problem.resampled(np.full(60, 2.0))
+    # Everything twice is a larger C and nothing else.
+    assert_allclose(
+        twice.ridge(uniform, 1.0).loo_scores, problem.ridge(uniform, 2.0).loo_scores, atol=1e-9
+    )
 
 
 def test_intervals_narrow_with_more_data():
