@@ -48,6 +48,11 @@ class Passes:
         self._looks_up = any(
             isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in network.modules()
         )
+        # The layout that convolutions and pools of the CPU are fastest in, as long as the network
+        # takes it: one that calls ``view`` may not.
+        self._channels_last = device.type == "cpu" and any(
+            isinstance(module, nn.Conv2d) for module in network.modules()
+        )
         self._modules, self.plan = _plan(network, layers)
         self._in_place = False  # whether passes must copy what they keep
 
@@ -105,6 +110,14 @@ class Passes:
 
     def _capture(self, x, heads):
         """One forward pass and one backward pass per head, with copies where they are needed."""
+        if self._channels_last and x.ndim == 4:
+            try:
+                return self._captured(x.clone(memory_format=torch.channels_last), heads)
+            except RuntimeError:
+                self._channels_last = False
+        return self._captured(x, heads)
+
+    def _captured(self, x, heads):
         if not self._in_place:
             try:
                 return capture(self.network, x, self._modules, heads, copy=False)

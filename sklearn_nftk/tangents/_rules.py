@@ -122,12 +122,12 @@ def _convolution_weight(module, use, out, *, add):
     inputs, gradients = use
     n, n_heads, c_out = gradients.shape[:3]
     g = module.groups
-    per_sample = module.weight[0].numel() * g * gradients[0, 0, 0].numel() * gradients.itemsize
-    step = max(1, _PATCH_BYTES // per_sample)
+    per_position = (module.weight[0].numel() * g + n_heads * c_out) * gradients.itemsize
+    step = max(1, _PATCH_BYTES // (per_position * gradients[0, 0, 0].numel()))
     for start in range(0, n, step):
         rows = slice(start, start + step)
-        patches = _patches(module, inputs[rows])  # (b, g, C_in / g * taps, positions)
-        grouped = gradients[rows].reshape(len(patches), n_heads, g, c_out // g, -1)
+        patches = _patches(module, inputs[rows].contiguous())  # (b, g, C_in / g * taps, positions)
+        grouped = gradients[rows].contiguous().view(len(patches), n_heads, g, c_out // g, -1)
         products = (grouped @ patches[:, None].mT).reshape(len(patches), n_heads, c_out, -1)
         out[rows] = out[rows] + products if add else products
 
