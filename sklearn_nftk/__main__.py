@@ -1,4 +1,4 @@
-"""``python -m sklearn_nftk``: compare NFT-K with SVMs on built-in or the user's own data."""
+"""``python -m sklearn_nftk``: compare NFT-K with SVMs, or explain its decisions, on data given."""
 
 import argparse
 import json
@@ -10,55 +10,128 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from ._compare import BUILT_IN, DataError, candidates, compare, load, parse_network
+from ._compare import candidates, compare
+from ._data import BUILT_IN, DataError, load, parse_network
+from ._report import report
 from .inspection import LayerWeightsDisplay
 from .utils._progress import progress
 
 DEFAULT_FIGURE = "layer_weights.png"
+DEFAULT_PAGE = "report.html"
 
 
 def parser():
-    """Build the argument parser; ``compare`` is the command when none is named."""
+    """Build the argument parser."""
     made = argparse.ArgumentParser(
         prog="python -m sklearn_nftk",
-        description="Cross-validated accuracy and fit times of NFT-K, SVC and a grid-searched SVC "
-        "on the same folds; then the weights that NFT-K learned for each class and layer.",
+        description="Layer-resolved neural tangent kernels. Without a command: compare.",
     )
-    made.add_argument("command", nargs="?", choices=["compare"], default="compare")
-    made.add_argument(
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
         "--data",
         default="digits",
         metavar="NAME|FILE.csv",
         help=f"{', '.join(BUILT_IN)}, or a CSV file with a header (default: digits)",
     )
-    made.add_argument("--target", metavar="COLUMN", help="column of the CSV file to predict")
-    made.add_argument(
+    shared.add_argument("--target", metavar="COLUMN", help="column of the CSV file to predict")
+    shared.add_argument(
         "--network",
         metavar="SIZES|MODULE:NAME",
         help="hidden layer sizes such as 512,512, or an importable torch module or function "
         "(default: 512,512)",
     )
-    made.add_argument("--cv", type=int, default=5, metavar="FOLDS", help="default: 5")
-    made.add_argument("--random-state", type=int, default=0, metavar="SEED", help="default: 0")
-    made.add_argument(
+    shared.add_argument("--random-state", type=int, default=0, metavar="SEED", help="default: 0")
+    commands = made.add_subparsers(dest="command", metavar="{compare,explain}")
+    comparing = commands.add_parser(
+        "compare",
+        parents=[shared],
+        help="accuracy and fit times beside SVMs",
+        description="Cross-validated accuracy and fit times of NFT-K, SVC and a grid-searched SVC "
+        "on the same folds; then the weights that NFT-K learned for each class and layer.",
+    )
+    comparing.add_argument("--cv", type=int, default=5, metavar="FOLDS", help="default: 5")
+    comparing.add_argument(
         "--figure",
         type=Path,
         metavar="FILE.png",
         help=f"where to draw the weights (default: {DEFAULT_FIGURE}, if matplotlib is installed)",
     )
-    made.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers here")
+    comparing.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers here")
+    comparing.set_defaults(run=run_compare)
+    explaining = commands.add_parser(
+        "explain",
+        parents=[shared],
+        help="a page that takes decisions apart",
+        description="Fits NFT-K on three quarters of the data and writes an HTML page about what "
+        "its layers and training examples contributed to decisions on the rest: half of them "
+        "wrong ones, where there are so many.",
+    )
+    explaining.add_argument(
+        "--out",
+        type=Path,
+        default=Path(DEFAULT_PAGE),
+        metavar="FILE.html",
+        help=f"default: {DEFAULT_PAGE}",
+    )
+    explaining.add_argument(
+        "--samples", type=int, default=4, metavar="N", help="how many decisions (default: 4)"
+    )
+    explaining.add_argument(
+        "--resamples",
+        type=int,
+        default=50,
+        metavar="N",
+        help="bootstrap resamples for the intervals of the weights, 0 for none (default: 50)",
+    )
+    explaining.set_defaults(run=run_explain)
     return made
 
 
 def main(arguments=None):
     """Run the command; return the exit status, 2 for what the user can mend."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] not in ("compare", "explain", "-h", "--help"):
+        arguments.insert(0, "compare")
     options = parser().parse_args(arguments)
     try:
-        run_compare(options)
+        options.run(options)
     except (DataError, ValueError, OSError) as error:
         print(f"python -m sklearn_nftk: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
+
+
+def run_explain(options):
+    """Fit, choose decisions and write the page about them."""
+    check_folder(options.out)
+    for package in ("matplotlib", "pandas"):
+        if find_spec(package) is None:
+            raise DataError(f"explain needs {package}: pip install {package}")
+    import matplotlib
+
+    matplotlib.use("Agg")  # a file is wanted, not windows
+    dataset = load(options.data, options.target)
+    with progress(4, "explaining", terminal_only=True) as bar:
+        found = report(
+            dataset,
+            parse_network(options.network),
+            options.out,
+            n_samples=options.samples,
+            n_resamples=options.resamples,
+            random_state=options.random_state,
+            advance=bar.update,
+        )
+    print(
+        f"{dataset.name}: accuracy {found.accuracy:.4f} on {found.n_test} samples that were not "
+        f"trained on, {found.n_train} training examples"
+    )
+    print(f"{len(found.rows)} decisions explained in {found.path}")
+
+
+def check_folder(path):
+    """Say at once that a file cannot be written, not after the computation."""
+    if not path.absolute().parent.is_dir():
+        raise DataError(f"no such folder: {path.absolute().parent}")
 
 
 def run_compare(options):
@@ -66,8 +139,8 @@ def run_compare(options):
     if options.cv < 2:
         raise DataError(f"--cv must be at least 2, got {options.cv}")
     for path in (options.figure, options.json):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise DataError(f"no such folder: {path.absolute().parent}")
+        if path is not None:
+            check_folder(path)
     if options.figure is not None and find_spec("matplotlib") is None:
         raise DataError("--figure needs matplotlib: pip install matplotlib")
     dataset = load(options.data, options.target)

@@ -7,9 +7,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from ._diagram import fitted_layers
 from ._problem import Problem
 from .utils._memory import require_memory, working_memory
-from .utils._sklearn import CallbackSupportMixin
+from .utils._sklearn import CallbackSupportMixin, visual_block
 from .weights import (
     LevelMethod,
     LpMarginProblem,
@@ -38,6 +39,15 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
     training set by ``_training_grams(X, n_decisions)``, and those of test rows, which
     ``_test_set(X)`` validates, with the training set by ``_blocks(X)``.
     """
+
+    # Where notebooks link to.
+    _doc_link_module = "sklearn_nftk"
+    _doc_link_template = (
+        "https://sklearn-nftk.readthedocs.io/generated/{estimator_module}.{estimator_name}.html"
+    )
+
+    def _sk_visual_block_(self):
+        return visual_block(self, fitted_layers(self))
 
     def _fit_grams(self, grams, layer_names, Y, s, sample_weight, progress):
         """Learn from the layer kernels of the training set.

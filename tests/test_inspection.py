@@ -273,6 +273,14 @@ def test_similarity_is_the_alignment_of_centred_kernels(case):
     assert kernel_similarity(model, threshold=1.0).groups == []
 
 
+def test_layers_must_be_interchangeable_in_every_decision(cases):
+    model, *_ = cases["outputs"]
+    model = clone(model).fit(*cases["outputs"][2])
+    model.layer_alignment_ = np.array([[[1, rho], [rho, 1]] for rho in (0.99, 0.5, 0.99)])
+    assert kernel_similarity(model, threshold=0.9).groups == []
+    assert kernel_similarity(model, threshold=0.5).groups == [[0, 1]]
+
+
 def test_stability_resamples_the_weights(case):
     model, _, training = case
     found = weight_stability(model, *training[:2], n_resamples=5, random_state=0)
@@ -311,6 +319,31 @@ def test_intervals_narrow_with_more_data():
         found = weight_stability(model, K, y, n_resamples=40, random_state=0)
         widths.append((found.high - found.low).max())
     assert widths[1] < widths[0]
+
+
+# -- notebooks --------------------------------------------------------------------------------
+
+
+def test_notebooks_show_the_fitted_layers_and_link_to_the_documentation(cases):
+    model, *_ = cases["pipeline"]
+    page = model._repr_html_()
+    assert "/generated/sklearn_nftk.MultiLayerNTKClassifier.html" in page
+    for name, weight in zip(
+        model[-1].layer_names_, model[-1].kernel_weights_.mean(0), strict=True
+    ):
+        assert name in page
+        assert f"mean weight {weight:.2f}" in page
+    assert "layer0" not in clone(model)._repr_html_()
+
+
+def test_notebooks_show_the_heaviest_of_many_layers(three_classes):
+    weights = np.arange(1.0, 12.0)
+    model = classifier(network=MLP((4,) * 10), kernel_weights=weights).fit(*three_classes)
+    page = model._repr_html_()
+    assert "mean weight 0.17" in page  # 11 / 66
+    assert "3 more" in page
+    assert "mean weight 0.09" in page  # (1 + 2 + 3) / 66
+    assert "layer0, layer1, layer2" in page
 
 
 # -- what cannot be inspected -----------------------------------------------------------------

@@ -50,6 +50,28 @@ def test_reads_csv_with_categories_and_missing_values(csv, capsys):
     assert "virginica" in out
 
 
+def test_explains_decisions_right_and_wrong(tmp_path):
+    command = [sys.executable, "-m", "sklearn_nftk", "explain", "--network", "16"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "on 450 samples that were not trained on, 1347 training examples" in run.stdout
+    assert "4 decisions explained in report.html" in run.stdout
+    assert run.stderr == ""
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<span class='right'>") == page.count("<span class='wrong'>") == 2
+    assert "bootstrap resamples" in page
+    assert "Scores without each layer" in page
+
+
+def test_explains_decisions_on_a_csv_file(csv, tmp_path, capsys):
+    arguments = ["explain", "--data", str(csv), "--target", "kind", "--network", "8"]
+    out = tmp_path / "flowers.html"
+    assert main([*arguments, "--samples", "3", "--resamples", "0", "--out", str(out)]) == 0
+    assert "3 decisions explained in" in capsys.readouterr().out
+    page = out.read_text()
+    assert "petal width" in page
+    assert "bootstrap" not in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -63,6 +85,11 @@ def test_reads_csv_with_categories_and_missing_values(csv, capsys):
         (["--data", "iris", "--network", "wide"], "give hidden layer sizes such as 512,512"),
         (["--data", "iris", "--network", "no.such:net"], "--network no.such:net: No module"),
         (["--data", "iris", "--figure", "no/such/folder.png"], "no such folder"),
+        (["explain", "--out", "no/such/folder.html"], "no such folder"),
+        (["explain", "--data", "iris", "--samples", "0"], "--samples must be at least 1"),
+        (["explain", "--data", "iris", "--samples", "51"], "--samples must be at most 50"),
+        (["explain", "--data", "iris", "--resamples", "-1"], "--resamples must not be negative"),
+        (["explain", "--data", "flowers.csv", "--target", "length"], "has one sample only"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_status_2(csv, arguments, message, capsys):

@@ -77,3 +77,13 @@ def decision_names(machine):
         return [f"{classes[1]} against {classes[0]}"] if len(classes) == 2 else classes
     n_targets = len(machine.intercept_)
     return ["target"] if n_targets == 1 else [f"target {index}" for index in range(n_targets)]
+
+
+def decision_kind(machine):
+    """What the decision functions decide about."""
+    return "class" if is_classifier(machine) else "target"
+
+
+def layer_labels(machine):
+    """Names of the layers for a reader: the network itself has an empty one."""
+    return [name or "(root)" for name in machine.layer_names_]

@@ -11,6 +11,11 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
 try:
+    from sklearn.utils._repr_html.estimator import _VisualBlock
+except ImportError:  # scikit-learn < 1.7
+    from sklearn.utils._estimator_html_repr import _VisualBlock
+
+try:
     from sklearn.callback import CallbackSupportMixin
 except ImportError:  # scikit-learn < 1.9
 
@@ -40,6 +45,7 @@ __all__ = [
     "StrOptions",
     "check_sample_weight",
     "fit_context",
+    "visual_block",
 ]
 
 # The keyword that refuses negative weights was renamed between releases.
@@ -53,3 +59,23 @@ _NON_NEGATIVE = next(
 def check_sample_weight(sample_weight, X):
     """Sample weights, float64 of shape (n_samples,); None is ones, negative ones are refused."""
     return _check_sample_weight(sample_weight, X, dtype="float64", **{_NON_NEGATIVE: True})
+
+
+def visual_block(estimator, boxes):
+    """Diagram of an estimator in notebooks.
+
+    Parameters
+    ----------
+    estimator : estimator
+    boxes : list of (name, caption, details)
+        What is shown side by side below it; without any it is shown alone.
+    """
+    if not boxes:
+        name = type(estimator).__name__
+        return _VisualBlock("single", estimator, names=name, name_details=str(estimator))
+    captions = "name_caption" in signature(_VisualBlock).parameters  # scikit-learn >= 1.7
+    blocks = []
+    for name, caption, details in boxes:
+        label = {"names": name, "name_caption": caption} if captions else {"names": name}
+        blocks.append(_VisualBlock("single", None, name_details=details, **label))
+    return _VisualBlock("parallel", blocks, dash_wrapped=False)

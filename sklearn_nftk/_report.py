@@ -1,0 +1,114 @@
+"""The page behind ``python -m sklearn_nftk explain``: a fit, and some of its decisions."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import check_random_state
+
+from ._classifier import MultiLayerNTKClassifier
+from ._data import DataError
+from .inspection import explain, layer_ablation, weight_stability
+from .inspection._explain import MOST_SAMPLES
+
+
+class Report(NamedTuple):
+    """Where the page is, and what it is about."""
+
+    path: Path
+    accuracy: float
+    n_train: int
+    n_test: int
+    rows: np.ndarray
+
+
+def report(dataset, network, path, *, n_samples, n_resamples, random_state, advance):
+    """Fit on three quarters of the data and explain decisions on the rest.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    network : see MultiLayerNTKClassifier
+    path : pathlib.Path
+    n_samples : int
+        How many decisions; half of them wrong ones, where there are so many.
+    n_resamples : int
+        Bootstrap resamples for the intervals of the weights; 0 for none.
+    random_state : int
+    advance : callable
+        Called after each of four steps.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    DataError
+        If a class has one sample only, or `n_samples` or `n_resamples` is out of range.
+    """
+    labels, counts = np.unique(dataset.y, return_counts=True)
+    if len(labels) < 2:
+        raise DataError(f"{dataset.name}: the target has only one class, {labels[0]!r}")
+    if counts.min() < 2:
+        raise DataError(
+            f"{dataset.name}: class {labels[counts.argmin()]!r} has one sample only, which cannot "
+            "be both trained on and explained"
+        )
+    if n_samples < 1:
+        raise DataError(f"--samples must be at least 1, got {n_samples}")
+    if n_samples > MOST_SAMPLES:
+        raise DataError(f"--samples must be at most {MOST_SAMPLES}, got {n_samples}")
+    if n_resamples < 0:
+        raise DataError(f"--resamples must not be negative, got {n_resamples}")
+    train, test = train_test_split(
+        np.arange(len(dataset.y)), stratify=dataset.y, random_state=random_state
+    )
+    X, y = _rows(dataset.X, train), dataset.y[train]
+    X_test, y_test = _rows(dataset.X, test), dataset.y[test]
+    classifier = MultiLayerNTKClassifier(network, random_state=random_state)
+    model = make_pipeline(clone(dataset.preparation), classifier).fit(X, y)
+    advance()
+    ablation = layer_ablation(model, X_test, y_test)
+    advance()
+    stability = None
+    if n_resamples:
+        stability = weight_stability(
+            model, X, y, n_resamples=n_resamples, random_state=random_state
+        )
+    advance()
+    right = model.predict(X_test) == y_test
+    chosen = _some_of_each(right, n_samples, check_random_state(random_state))
+    pictures = {}
+    if dataset.image_shape is not None:
+        pictures = {
+            "images": X_test[chosen].reshape(-1, *dataset.image_shape),
+            "train_images": X.reshape(-1, *dataset.image_shape),
+        }
+    explain(
+        model,
+        _rows(X_test, chosen),
+        path,
+        y=y_test[chosen],
+        labels=y,
+        ablation=ablation,
+        stability=stability,
+        title=f"{dataset.name}: what layers and training examples contributed",
+        **pictures,
+    )
+    advance()
+    return Report(path, float(right.mean()), len(train), len(test), test[chosen])
+
+
+def _rows(X, rows):
+    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+
+
+def _some_of_each(right, n, random_state):
+    """Indices of n decisions, wrong ones last: half of them, or as many as there are."""
+    good, bad = (random_state.permutation(np.flatnonzero(of)) for of in (right, ~right))
+    n_bad = max(min(len(bad), n // 2), n - len(good))
+    return np.concatenate([good[: n - n_bad], bad[:n_bad]])

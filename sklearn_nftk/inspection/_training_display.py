@@ -1,0 +1,343 @@
+"""The training examples that spoke most for and against a decision, as pictures or bars."""
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.utils import check_scalar
+
+from ..networks import InfiniteRNN
+from ._drawing import AGAINST, FOR, MINUS, fit_names, new_figure, numbers, wrapped
+from ._training import training_contributions
+from ._unwrap import decision_names, final_estimator
+
+
+class TrainingContributionsDisplay:
+    """The training examples that spoke most for and most against the decision on a sample.
+
+    A statement about this machine: the examples of the largest contributions to its sum, not those
+    without which it would have decided otherwise. Use `from_estimator` to create it.
+
+    Parameters
+    ----------
+    indices : ndarray of int, shape (n_samples, 2, top)
+        Training rows that spoke for the decision on a sample, and against it, the largest
+        contribution first. -1 where there are fewer.
+    values : ndarray of shape (n_samples, 2, top)
+        Their contributions; NaN where there are fewer.
+    totals : ndarray of shape (n_samples, 2)
+        Sums of all positive and of all negative contributions.
+    decisions : ndarray of shape (n_samples,)
+        Decision values.
+    names : list of str of length n_samples
+        Which decision is shown of each sample.
+    sides : list of (str, str) of length n_samples
+        What positive and negative contributions speak for.
+    labels : sequence of length n_train, default=None
+        Class labels or targets of the training examples.
+    images, train_images : ndarray of shape (n, height, width[, 3]), default=None
+        Pictures of the samples and of the training examples. Without both, bars are drawn.
+
+    Attributes
+    ----------
+    axes_ : ndarray of matplotlib Axes
+        With bars, one for each sample drawn. With pictures, shape (n_drawn, 1 + 2 top): the
+        sample, those for and those against, None where there are fewer.
+    figure_ : matplotlib Figure or SubFigure
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn_nftk import MultiLayerNTKClassifier
+    >>> from sklearn_nftk.inspection import TrainingContributionsDisplay
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MultiLayerNTKClassifier(random_state=0).fit(X, y)
+    >>> display = TrainingContributionsDisplay.from_estimator(model, X[:1], top=2, labels=y)
+    >>> display.frame()["side"].tolist()
+    ['for 0', 'for 0', 'against 0', 'against 0']
+    """
+
+    def __init__(
+        self,
+        indices,
+        values,
+        *,
+        totals,
+        decisions,
+        names,
+        sides,
+        labels=None,
+        images=None,
+        train_images=None,
+    ):
+        self.indices = indices
+        self.values = values
+        self.totals = totals
+        self.decisions = decisions
+        self.names = names
+        self.sides = sides
+        self.labels = labels
+        self.images = images
+        self.train_images = train_images
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        *,
+        top=5,
+        decision=None,
+        labels=None,
+        images=None,
+        train_images=None,
+        image_shape=None,
+    ):
+        """Compute the contributions of all training examples and keep the largest of each sign.
+
+        Parameters
+        ----------
+        estimator : estimator of sklearn_nftk or Pipeline ending in one
+        X : array-like of shape (n_samples, n_features)
+            A few samples.
+        top : int, default=5
+            How many examples for, and how many against.
+        decision : int, default=None
+            Index of the decision. None is that of the predicted class, or the first target.
+        labels : array-like of shape (n_train,), default=None
+            Class labels or targets of the training rows of positive weight, which the estimator
+            does not keep.
+        images : array-like of shape (n_samples, ...), default=None
+            Pictures of X, of shape (height, width) or (channels, height, width) with 1 or 3
+            channels each. None takes X itself where it has such a shape.
+        train_images : array-like of shape (n_train, ...), default=None
+            Pictures of the training rows of positive weight. None takes ``X_fit_`` of the
+            estimator, which is what the earlier steps of a pipeline made of them.
+        image_shape : tuple of int, default=None
+            Shape of each picture where samples are flat, as (28, 28).
+
+        Returns
+        -------
+        TrainingContributionsDisplay
+
+        Raises
+        ------
+        ValueError
+            If labels or pictures are not as many as the examples, or have another shape.
+        """
+        check_scalar(top, "top", target_type=int, min_val=1)
+        machine = final_estimator(estimator)
+        # For a few samples, the whole array is small; `top` would order by absolute values.
+        contributions = training_contributions(estimator, X)
+        n_samples, _, n_train = contributions.shape
+        if labels is not None and len(labels) != n_train:
+            raise ValueError(
+                f"labels has {len(labels)} entries for {n_train} training rows of positive weight."
+            )
+        scores = contributions.sum(axis=2) + machine.intercept_
+        if decision is not None:
+            chosen = np.full(n_samples, decision)
+        elif is_classifier(machine):
+            chosen = scores.argmax(axis=1)
+        else:
+            chosen = np.zeros(n_samples, dtype=int)
+        rows = np.arange(n_samples)
+        indices, values, totals = _largest_of_each_sign(contributions[rows, chosen], top)
+        names = decision_names(machine)
+        # Stacks of kernels and sequences are no pictures, though some have the shape of one.
+        own = hasattr(machine, "X_fit_") and not isinstance(machine.network_, InfiniteRNN)
+        return cls(
+            indices,
+            values,
+            totals=totals,
+            decisions=scores[rows, chosen],
+            names=[names[c] for c in chosen],
+            sides=[_sides(machine, names[c]) for c in chosen],
+            labels=labels,
+            images=_pictures(images, X if own else None, n_samples, image_shape, "images"),
+            train_images=_pictures(
+                train_images, machine.X_fit_ if own else None, n_train, image_shape, "train_images"
+            ),
+        )
+
+    def frame(self):
+        """Return the numbers behind the picture.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each sample and training example shown, with "label" where labels are
+            known.
+        """
+        import pandas as pd
+
+        samples, sides, ranks = np.nonzero(self.indices >= 0)
+        shown = self.indices[samples, sides, ranks]
+        frame = pd.DataFrame(
+            {
+                "sample": samples,
+                "decision": [self.names[i] for i in samples],
+                "side": [self.sides[i][side] for i, side in zip(samples, sides, strict=True)],
+                "index": shown,
+                "value": self.values[samples, sides, ranks],
+            }
+        )
+        if self.labels is not None:
+            frame.insert(4, "label", np.asarray(self.labels)[shown])
+        return frame
+
+    def plot(self, ax=None, *, sample=None):
+        """Draw the training examples of each sample.
+
+        As pictures, framed by the side they spoke for and with their contributions above, where
+        there are pictures of the samples and of the training examples; else as bars.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            One of a grid, whose place the drawing takes. None makes a figure.
+        sample : int, default=None
+            None draws all samples.
+
+        Returns
+        -------
+        TrainingContributionsDisplay
+            Itself.
+        """
+        samples = range(len(self.indices)) if sample is None else [sample]
+        if self.images is None or self.train_images is None:
+            self.figure_, self.axes_ = self._plot_bars(ax, samples)
+        else:
+            self.figure_, self.axes_ = self._plot_pictures(ax, samples)
+        return self
+
+    # -- two pictures ---------------------------------------------------------------------------
+
+    def _plot_bars(self, ax, samples):
+        top = self.indices.shape[2]
+        figure = new_figure(ax, 6.5, len(samples) * (0.42 * top + 1.3))
+        parts = figure.subfigures(len(samples), squeeze=False)[:, 0]
+        axes = np.array([part.subplots() for part in parts])
+        for part, panel, i in zip(parts, axes, samples, strict=True):
+            part.suptitle(self._title(i, _width(part)), fontsize=10)
+            shown = self.indices[i] >= 0
+            values, colours = self.values[i][shown], np.repeat([FOR, AGAINST], shown.sum(axis=1))
+            panel.barh(range(len(values)), values, color=colours)
+            panel.set_yticks(
+                range(len(values)), [self._caption(j) for j in self.indices[i][shown]]
+            )
+            panel.set_ylim(len(values) - 0.4, -0.6)
+            panel.axvline(0, color="black", linewidth=0.8)
+            panel.spines[["top", "right"]].set_visible(False)
+            panel.set(xlabel="contribution", ylabel="training example")
+        fit_names(*(panel.yaxis for panel in axes))
+        return figure, axes
+
+    def _plot_pictures(self, ax, samples):
+        n_rows, top = len(samples), self.indices.shape[2]
+        figure = new_figure(ax, 1.15 * (top + 1.6) + 0.3, 3.4 * n_rows)
+        figures = figure.subfigures(n_rows, squeeze=False)[:, 0]
+        axes = np.full((n_rows, 1 + 2 * top), None)
+        colours = self._colours()
+        for part, row, i in zip(figures, axes, samples, strict=True):
+            part.suptitle(self._title(i, _width(part)), fontsize=10)
+            grid = part.add_gridspec(2, top + 1, width_ratios=[1.6] + [1] * top)
+            row[0] = part.add_subplot(grid[:, 0])
+            row[0].imshow(self.images[i], **colours)
+            row[0].set(xticks=[], yticks=[], xlabel=f"sample {i}")
+            for side, rank in np.argwhere(self.indices[i] >= 0):
+                panel = part.add_subplot(grid[side, rank + 1])
+                index, value = self.indices[i, side, rank], self.values[i, side, rank]
+                panel.imshow(self.train_images[index], **colours)
+                panel.set(xticks=[], yticks=[])
+                panel.set_title(*numbers(value, sign="+"), fontsize=8, pad=3)
+                panel.set_xlabel(self._caption(index), fontsize=8, labelpad=2)
+                panel.spines[:].set(color=(FOR, AGAINST)[side], linewidth=2.5)
+                if rank == 0:
+                    panel.set_ylabel(self._heading(i, side), fontsize=8)
+                row[1 + side * top + rank] = panel
+        return figure, axes
+
+    def _colours(self):
+        """One grey scale for all pictures; colour pictures have theirs."""
+        if self.images.ndim == 4:
+            return {}
+        low = min(self.images.min(), self.train_images.min())
+        high = max(self.images.max(), self.train_images.max())
+        return {"cmap": "gray", "vmin": low, "vmax": high}
+
+    # -- words ----------------------------------------------------------------------------------
+
+    def _title(self, i, width):
+        decision, (positive, negative) = self.decisions[i], self.totals[i]
+        decision, intercept, positive, negative = numbers(
+            decision, decision - positive - negative, positive, -negative
+        )
+        text = (
+            f"sample {i}, decision {self.names[i]}: {decision} = {intercept} (intercept) "
+            f"+ {positive} ({self.sides[i][0]}) {MINUS} {negative} ({self.sides[i][1]})"
+        )
+        return wrapped(text, width, 10)
+
+    def _heading(self, i, side):
+        """Side, and how much of its sum the examples shown make up."""
+        shown, total = numbers(np.nansum(self.values[i, side]), self.totals[i, side], sign="+")
+        return f"{self.sides[i][side]}\n{shown} of {total}"
+
+    def _caption(self, index):
+        return f"#{index}" if self.labels is None else f"#{index} ({self.labels[index]})"
+
+
+def _largest_of_each_sign(contributions, top):
+    """Indices (n, 2, top) and values of the largest and the smallest; sums (n, 2) of each sign."""
+    top = min(top, contributions.shape[1])
+    order = np.argsort(-contributions, axis=1, kind="stable")
+    indices = np.stack([order[:, :top], order[:, ::-1][:, :top]], axis=1)
+    values = np.take_along_axis(contributions[:, None], indices, axis=2)
+    missing = np.sign(values) != [[1], [-1]]
+    indices[missing], values[missing] = -1, np.nan
+    totals = [contributions.clip(min=0).sum(axis=1), contributions.clip(max=0).sum(axis=1)]
+    return indices, values, np.stack(totals, axis=1)
+
+
+def _sides(machine, name):
+    """What positive and what negative contributions to a decision speak for."""
+    if not is_classifier(machine):
+        return f"raising {name}", f"lowering {name}"
+    if len(machine.classes_) == 2:
+        return f"for {machine.classes_[1]}", f"for {machine.classes_[0]}"
+    return f"for {name}", f"against {name}"
+
+
+def _pictures(given, default, n, image_shape, name):
+    """Pictures with channels last, or None where there are none; `name` is for errors."""
+    found = default if given is None else given
+    if found is None:
+        return None
+    found = np.asarray(found)
+    if image_shape is not None and found.ndim == 2:
+        if found[0].size != np.prod(image_shape):
+            raise ValueError(
+                f"image_shape {tuple(image_shape)} does not fit the {found[0].size} features of "
+                f"{name}; give {name}."
+            )
+        found = found.reshape(n, *image_shape)
+    if found.ndim == 4 and found.shape[1] in (1, 3):
+        found = np.moveaxis(found, 1, -1)
+        return found[..., 0] if found.shape[-1] == 1 else _unit_range(found)
+    if found.ndim == 3:
+        return found
+    if given is None:
+        return None
+    raise ValueError(
+        f"{name} must have shape (n, height, width) or (n, channels, height, width) with 1 or 3 "
+        f"channels, got {found.shape}."
+    )
+
+
+def _unit_range(pictures):
+    """Colours between 0 and 1, as matplotlib wants them."""
+    low, high = pictures.min(), pictures.max()
+    return (pictures - low) / (high - low or 1)
+
+
+def _width(figure):
+    return figure.bbox.width / figure.dpi
