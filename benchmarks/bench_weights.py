@@ -1,8 +1,9 @@
 """Time and memory of learning kernel weights, beside MKLpy where that is installed.
 
 MKLpy 0.6 needs an environment of its own: ``pip install MKLpy cvxopt "numpy<2"`` and this package
-without its pins. Times are the best of a few rounds in which the ways take turns; memory is the
-peak of a fresh process (Linux) above what it held before, the stack of kernels included.
+without its pins. Times are the best of a few rounds in which the ways take turns, shares of a fit
+the medians; memory is the peak of a fresh process (Linux) above what it held before, the stack of
+kernels included.
 
 Run: ``python benchmarks/bench_weights.py``.
 """
@@ -104,27 +105,35 @@ class Clock:
         pass
 
 
-def shares(n_rows=(2000, 4000)):
-    """What part of a default fit goes into the weights."""
+def shares(rounds, n_rows=(2000, 4000)):
+    """What part of a default fit goes into the weights: medians over the rounds."""
+    tasks = ("layer kernels", "statistics", "kernel weights", "dual coefficients")
     rows = []
     for n in n_rows:
         for classes in (2, 10):
             X, y = make_classification(
                 n, 64, n_informative=20, n_classes=classes, n_clusters_per_class=1, random_state=0
             )
-            clock = Clock()
-            MultiLayerNTKClassifier(random_state=0).set_callbacks(clock).fit(X, y)
-            total = clock.seconds["fit"]
-            row = {"n": n, "classes": classes, "fit_seconds": total}
-            for task in ("layer kernels", "statistics", "kernel weights", "dual coefficients"):
-                row[task] = clock.seconds[task] / total
-            clock = Clock()
-            model = MultiLayerNTKClassifier(random_state=0, shrinkage=0.0).set_callbacks(clock)
-            model.fit(X, y)
-            row["alignment alone, seconds"] = clock.seconds["kernel weights"]
+            fits = []
+            for _ in range(rounds):
+                seconds = clocked(X, y)
+                fit = {"fit_seconds": seconds["fit"]}
+                fit |= {task: seconds[task] / seconds["fit"] for task in tasks}
+                fit["statistics and weights"] = fit["statistics"] + fit["kernel weights"]
+                fit["alignment alone, seconds"] = clocked(X, y, shrinkage=0.0)["kernel weights"]
+                fits.append(fit)
+            row = {"n": n, "classes": classes}
+            row |= {name: float(np.median([fit[name] for fit in fits])) for name in fits[0]}
             print({name: round(value, 4) for name, value in row.items()}, flush=True)
             rows.append(row)
     return rows
+
+
+def clocked(X, y, **parameters):
+    """Seconds of each task of a fit."""
+    clock = Clock()
+    MultiLayerNTKClassifier(random_state=0, **parameters).set_callbacks(clock).fit(X, y)
+    return clock.seconds
 
 
 def probabilities():
@@ -194,7 +203,7 @@ def main():
     keep(
         "weights",
         {
-            "shares": shares(),
+            "shares": shares(arguments.rounds),
             "log_loss": probabilities(),
             "growth": growth(arguments.rounds),
         },

@@ -11,6 +11,7 @@ from ._diagram import fitted_layers
 from ._problem import Problem
 from .utils._memory import require_memory, working_memory
 from .utils._sklearn import CallbackSupportMixin, visual_block
+from .utils._threads import one_blas_thread
 from .weights import (
     LevelMethod,
     LpMarginProblem,
@@ -26,7 +27,7 @@ _SHRINKAGES = (0.0, 0.5, 1.0)
 # to see differences that matter, few enough to cost little beside the fit. So many for up to three
 # decisions; more decisions are asked on fewer rows each, at the same cost.
 _STANDARD_ERRORS = 2.0
-_SHRINKAGE_ROWS = 400
+_SHRINKAGE_ROWS = 350
 # Attributes that not every fit sets: those of an earlier fit would be wrong.
 _NOT_ALWAYS_SET = ("dual_gap_", "loo_scores_", "temperature_")
 
@@ -120,7 +121,8 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
             weights = learned_weights(statistics, alive, per_class=self.per_class)
             shrinkage = self.shrinkage
             if shrinkage == "auto":
-                shrinkage = self._choose_shrinkage(weights, uniform, problem)
+                with one_blas_thread():
+                    shrinkage = self._choose_shrinkage(weights, uniform, problem)
             weights = (1 - shrinkage) * weights + shrinkage * uniform
             return weights, weights
         if isinstance(method, str) and method in ("margin", "lp"):

@@ -7,6 +7,7 @@ Kernels are in units of their scales: ``K_l = Theta_l / s_l``.
 import numpy as np
 
 from .utils._memory import available_memory, require_memory
+from .utils._threads import one_blas_thread
 from .utils._tiles import upper_tiles
 from .weights import StatisticsAccumulator, cosine_normalise
 
@@ -66,8 +67,9 @@ class LayerGrams:
             for family in range(n_families)
         ]
         for rows, columns, tile in self.tiles():
-            for accumulator, kernels in zip(accumulators, tile, strict=True):
-                accumulator.add(rows, columns, kernels)
+            with one_blas_thread():
+                for accumulator, kernels in zip(accumulators, tile, strict=True):
+                    accumulator.add(rows, columns, kernels)
         results = [accumulator.result() for accumulator in accumulators]
         return [r.scaled(scales) for r, scales in zip(results, self.scales, strict=True)]
 

@@ -10,6 +10,7 @@ from ._drawing import (
     FOR,
     MINUS,
     NEUTRAL,
+    fit_lines,
     fit_names,
     fit_titles,
     heat_map,
@@ -18,7 +19,6 @@ from ._drawing import (
     names_height,
     new_figure,
     numbers,
-    wrapped,
 )
 from ._similarity import kernel_similarity
 from ._unwrap import decision_names, final_estimator, layer_labels
@@ -199,11 +199,10 @@ class LayerContributionsDisplay:
             figure, axes, notes = self._plot_map(ax, sample, shown)
         else:
             figure, axes, notes = self._plot_bars(ax, sample, shown)
-        width = figure.bbox.width / figure.dpi
         title = [self._title(sample), choice]
-        figure.suptitle("\n".join(wrapped(line, width, 11) for line in title if line), fontsize=11)
+        figure.suptitle(fit_lines(figure, title, 11), fontsize=11)
         notes = [*notes, marks_note(self.groups, self.threshold)]
-        figure.supxlabel("\n".join(wrapped(line, width, 9) for line in notes if line), fontsize=9)
+        figure.supxlabel(fit_lines(figure, notes, 9), fontsize=9)
         fit_names(axes[0].yaxis)
         fit_titles(axes)
         self.axes_, self.figure_ = axes, figure
@@ -217,7 +216,7 @@ class LayerContributionsDisplay:
             phi = self.contributions[sample, c]
             colours = [FOR if value > 0 else AGAINST for value in phi]
             panel.barh(rows, [*phi, phi.sum()], color=[*colours, "black"])
-            title = f"{self._prefix}{self._name(c, sample)}\n{self._sum(sample, c)}"
+            title = f"{self._heading(c, sample)}\n{self._sum(sample, c)}"
             panel.set_title(title, fontsize=9)
         return figure, axes, [_LABEL, "above the panels: mean decision + sum = decision"]
 
@@ -273,7 +272,7 @@ class LayerContributionsDisplay:
             phi = self.contributions[order, c]
             values = np.column_stack([phi, phi.sum(axis=1)])
             points = panel.scatter(values, rows + jitter, c=np.repeat(colours, len(rows)), **style)
-            panel.set_title(f"{self._prefix}{self._name(c)}", fontsize=9)
+            panel.set_title(self._heading(c), fontsize=9)
         if self.class_names is None:
             figure.colorbar(points, ax=list(axes), label="decision")
         drawn = f"{len(kept)} of them are drawn" if len(kept) < n_samples else ""
@@ -312,11 +311,6 @@ class LayerContributionsDisplay:
     @property
     def _kind(self):
         return "target" if self.class_names is None else "class"
-
-    @property
-    def _prefix(self):
-        """What goes before the name of a decision where it stands alone."""
-        return "class " if self.class_names is not None and len(self.class_names) > 2 else ""
 
     def _predicted(self):
         """Index of the class of each sample."""
@@ -363,6 +357,11 @@ class LayerContributionsDisplay:
         if self.y is not None and self.y[sample] == name:
             roles.append("true")
         return f"{name} ({', '.join(roles)})" if roles else name
+
+    def _heading(self, c, sample=None):
+        """Name of a decision where it stands alone: a number would say nothing by itself."""
+        name = self._name(c, sample)
+        return f"class {name}" if self.decision_names[c].isdigit() else name
 
     def _sum(self, sample, c):
         """Mean decision plus sum of the contributions equals decision."""

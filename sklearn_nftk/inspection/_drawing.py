@@ -10,16 +10,15 @@ import numpy as np
 DIVERGING = "PuOr"
 FOR, AGAINST, NEUTRAL = "#5e3c99", "#e66101", "0.45"
 
-MINUS = "\N{MINUS SIGN}"
+MINUS, NO_BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 # Sizes of text, in points.
 _SMALLEST_NAME = 6.0
 _SMALL_NAME = 8.0  # names that do not fit at this size are turned
 _NUMBER_SIZES = (9, 8, 7)
 _NOTE_SIZE = 9
-# Of the size of a font: the height of a line, and the mean width of a character in a text.
+# Height of a line, of the size of its font.
 _LINE = 1.25
-_CHARACTER = 0.55
 
 
 def mark_layers(layer_names, groups):
@@ -110,13 +109,14 @@ def fit_names(*axes):
 def fit_titles(axes):
     """Shrink and at last shorten the titles of panels side by side until none touch."""
     _settle(axes[0])
-    for ax in axes:
-        title = ax.get_title()
-        room = 72 / ax.figure.dpi * ax.get_window_extent().width
-        size = ax.title.get_fontsize()
-        smaller = max(_SMALLEST_NAME, min(size, size * room / _widest(title.split("\n"), size)))
-        lines = [_shortened(line, room, smaller) for line in title.split("\n")]
-        ax.set_title("\n".join(lines), fontsize=smaller)
+    room = 72 / axes[0].figure.dpi * min(ax.get_window_extent().width for ax in axes)
+    titles, size = [ax.get_title().split("\n") for ax in axes], axes[0].title.get_fontsize()
+    smaller = size * room / max(_widest(lines, size) for lines in titles)
+    size = max(_SMALLEST_NAME, min(size, smaller))
+    for ax, lines in zip(axes, titles, strict=True):
+        # Widths grow with sizes by steps; the gap between the panels takes the difference.
+        short = [_shortened(line, 1.05 * room, size) for line in lines]
+        ax.set_title("\n".join(short), fontsize=size)
 
 
 def write_numbers(image, notes=None):
@@ -156,12 +156,20 @@ def label_columns(ax, label, note):
     box, figure = ax.get_window_extent(), ax.figure.bbox
     centre = (box.x0 + box.x1) / 2
     inches = 2 * min(centre - figure.x0, figure.x1 - centre) / ax.figure.dpi
-    ax.set_xlabel("\n".join([label, wrapped(note, inches, _NOTE_SIZE)]).rstrip(), size=_NOTE_SIZE)
+    lines = [label, _wrapped(note, inches, _NOTE_SIZE)] if note else [label]
+    ax.set_xlabel("\n".join(lines), size=_NOTE_SIZE)
 
 
-def wrapped(text, inches, size):
-    """Break a text into lines of at most so many inches."""
-    return textwrap.fill(text, max(20, int(72 * inches / (_CHARACTER * size))))
+def fit_lines(figure, lines, size):
+    """Join lines that are not empty, broken where they would reach beyond the finished figure."""
+    _settle(figure)
+    inches = figure.bbox.width / figure.dpi
+    return "\n".join(_wrapped(line, inches, size) for line in lines if line)
+
+
+def _wrapped(text, inches, size):
+    share = 0.95 * 72 * inches / _widest([text], size)
+    return textwrap.fill(text, max(20, int(share * len(text))))
 
 
 def numbers(*values, sign=""):
@@ -176,9 +184,9 @@ def numbers(*values, sign=""):
     return [f"{value:{sign}{kind}}".replace("-", MINUS) for value in values]
 
 
-def _settle(ax):
+def _settle(artist):
     """Lay the figure out, after which positions on it are known."""
-    ax.figure.figure.draw_without_rendering()
+    artist.figure.figure.draw_without_rendering()
 
 
 def _pitch(axis):
@@ -199,12 +207,13 @@ def _widest(texts, size):
 
 
 def _shortened(line, room, size):
-    """A line of at most so many points, with an ellipsis where something was left out."""
-    kept = len(line)
-    while kept and _widest([line], size) > room:
+    """A line of at most so many points, with an ellipsis for its middle if need be."""
+    short, kept = line, len(line)
+    while kept and _widest([short], size) > room:
         kept -= 1
-        line = line[:kept] + "…"
-    return line
+        # Names are often told apart by their ends.
+        short = line[: (kept + 1) // 2] + "…" + line[len(line) - kept // 2 :]
+    return short
 
 
 def _ink(image, value):

@@ -5,7 +5,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_scalar
 
 from ..networks import InfiniteRNN
-from ._drawing import AGAINST, FOR, MINUS, fit_names, new_figure, numbers, wrapped
+from ._drawing import AGAINST, FOR, MINUS, NO_BREAK, fit_lines, fit_names, new_figure, numbers
 from ._training import training_contributions
 from ._unwrap import decision_names, final_estimator
 
@@ -152,7 +152,13 @@ class TrainingContributionsDisplay:
             names=[names[c] for c in chosen],
             sides=[_sides(machine, names[c]) for c in chosen],
             labels=labels,
-            images=_pictures(images, X if own else None, n_samples, image_shape, "images"),
+            images=_pictures(
+                images,
+                X if own and hasattr(X, "shape") else None,
+                n_samples,
+                image_shape,
+                "images",
+            ),
             train_images=_pictures(
                 train_images, machine.X_fit_ if own else None, n_train, image_shape, "train_images"
             ),
@@ -216,8 +222,7 @@ class TrainingContributionsDisplay:
         figure = new_figure(ax, 6.5, len(samples) * (0.42 * top + 1.3))
         parts = figure.subfigures(len(samples), squeeze=False)[:, 0]
         axes = np.array([part.subplots() for part in parts])
-        for part, panel, i in zip(parts, axes, samples, strict=True):
-            part.suptitle(self._title(i, _width(part)), fontsize=10)
+        for panel, i in zip(axes, samples, strict=True):
             shown = self.indices[i] >= 0
             values, colours = self.values[i][shown], np.repeat([FOR, AGAINST], shown.sum(axis=1))
             panel.barh(range(len(values)), values, color=colours)
@@ -228,17 +233,17 @@ class TrainingContributionsDisplay:
             panel.axvline(0, color="black", linewidth=0.8)
             panel.spines[["top", "right"]].set_visible(False)
             panel.set(xlabel="contribution", ylabel="training example")
+        self._write_titles(parts, samples)
         fit_names(*(panel.yaxis for panel in axes))
         return figure, axes
 
     def _plot_pictures(self, ax, samples):
         n_rows, top = len(samples), self.indices.shape[2]
         figure = new_figure(ax, 1.15 * (top + 1.6) + 0.3, 3.4 * n_rows)
-        figures = figure.subfigures(n_rows, squeeze=False)[:, 0]
+        parts = figure.subfigures(n_rows, squeeze=False)[:, 0]
         axes = np.full((n_rows, 1 + 2 * top), None)
         colours = self._colours()
-        for part, row, i in zip(figures, axes, samples, strict=True):
-            part.suptitle(self._title(i, _width(part)), fontsize=10)
+        for part, row, i in zip(parts, axes, samples, strict=True):
             grid = part.add_gridspec(2, top + 1, width_ratios=[1.6] + [1] * top)
             row[0] = part.add_subplot(grid[:, 0])
             row[0].imshow(self.images[i], **colours)
@@ -254,7 +259,12 @@ class TrainingContributionsDisplay:
                 if rank == 0:
                     panel.set_ylabel(self._heading(i, side), fontsize=8)
                 row[1 + side * top + rank] = panel
+        self._write_titles(parts, samples)
         return figure, axes
+
+    def _write_titles(self, parts, samples):
+        for part, i in zip(parts, samples, strict=True):
+            part.suptitle(fit_lines(part, [self._title(i)], 10), fontsize=10)
 
     def _colours(self):
         """One grey scale for all pictures; colour pictures have theirs."""
@@ -266,16 +276,17 @@ class TrainingContributionsDisplay:
 
     # -- words ----------------------------------------------------------------------------------
 
-    def _title(self, i, width):
+    def _title(self, i):
         decision, (positive, negative) = self.decisions[i], self.totals[i]
         decision, intercept, positive, negative = numbers(
             decision, decision - positive - negative, positive, -negative
         )
-        text = (
+        speaking_for, speaking_against = self.sides[i]
+        return (
             f"sample {i}, decision {self.names[i]}: {decision} = {intercept} (intercept) "
-            f"+ {positive} ({self.sides[i][0]}) {MINUS} {negative} ({self.sides[i][1]})"
+            f"+{NO_BREAK}{positive} ({speaking_for}) "
+            f"{MINUS}{NO_BREAK}{negative} ({speaking_against})"
         )
-        return wrapped(text, width, 10)
 
     def _heading(self, i, side):
         """Side, and how much of its sum the examples shown make up."""
@@ -313,6 +324,8 @@ def _pictures(given, default, n, image_shape, name):
     if found is None:
         return None
     found = np.asarray(found)
+    if len(found) != n:
+        raise ValueError(f"{name} must be {n} pictures, got {len(found)}.")
     if image_shape is not None and found.ndim == 2:
         if found[0].size != np.prod(image_shape):
             raise ValueError(
@@ -337,7 +350,3 @@ def _unit_range(pictures):
     """Colours between 0 and 1, as matplotlib wants them."""
     low, high = pictures.min(), pictures.max()
     return (pictures - low) / (high - low or 1)
-
-
-def _width(figure):
-    return figure.bbox.width / figure.dpi

@@ -2,15 +2,15 @@
 
 from abc import ABC, abstractmethod
 from fnmatch import fnmatchcase
+from functools import partial
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 
 from ..utils._device import empty, free_memory, full_precision
 from ..utils._memory import require_memory
 from ..utils._progress import silent
-from ..utils._tiles import slices
+from ..utils._tiles import for_each_tile, slices, with_smaller_tiles
 
 # GPUs want more at once than what stays in the caches of a CPU.
 _GPU_TILE_ROWS = 4096
@@ -117,16 +117,8 @@ class ClosedFormKernels(ABC):
         n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
         require_memory(n_bytes, f"A kernel stack of shape {shape}")
         out = empty(shape, self.dtype, torch.device("cpu"))
-        size = self._tile_rows(X, Y)
-        while True:
-            try:
-                self._fill(out, X, Y, symmetric, size)
-                return out.numpy()
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                torch.cuda.empty_cache()
-                size = size // 2
+        with_smaller_tiles(partial(self._fill, out, X, Y, symmetric), self._tile_rows(X, Y))
+        return out.numpy()
 
     def tiles(self, X):
         """Yield ``(rows, columns, tile)`` of the upper half of the kernels of X with itself.
@@ -149,27 +141,19 @@ class ClosedFormKernels(ABC):
     # -- tiles ----------------------------------------------------------------------------------
 
     def _fill(self, out, X, Y, symmetric, size):
-        rows_of_tiles, columns_of_tiles = slices(len(X), size), slices(len(Y), size)
-        n_tiles = len(rows_of_tiles) * len(columns_of_tiles)
-        if symmetric:
-            n_tiles = (n_tiles + len(rows_of_tiles)) // 2
-        parallel = Parallel(n_jobs=self.n_jobs, prefer="threads")
-        with self.progress(n_tiles, "layer kernels") as bar:
-            for i, rows in enumerate(rows_of_tiles):
-                row_of_tiles = columns_of_tiles[i if symmetric else 0 :]
-                parallel(
-                    delayed(self._deliver)(out, X, Y, rows, columns, symmetric)
-                    for columns in row_of_tiles
-                )
-                bar.update(len(row_of_tiles))
+        """Compute tiles and put each, and its mirror image, where they belong."""
 
-    def _deliver(self, out, X, Y, rows, columns, symmetric):
-        """Compute one tile and put it, and its mirror image, where they belong."""
-        on_diagonal = symmetric and rows == columns
-        for plane, tile in zip(out, self._tile(X[rows], Y[columns], on_diagonal), strict=True):
-            plane[rows, columns] = tile
-            if symmetric and not on_diagonal:
-                plane[columns, rows] = tile.mT
+        def deliver(x, rows, columns):
+            on_diagonal = symmetric and rows == columns
+            for plane, tile in zip(out, self._tile(x, Y[columns], on_diagonal), strict=True):
+                plane[rows, columns] = tile
+                if symmetric and not on_diagonal:
+                    plane[columns, rows] = tile.mT
+
+        for_each_tile(
+            deliver, X, len(Y), size, symmetric=symmetric, n_jobs=self.n_jobs,
+            progress=self.progress,
+        )  # fmt: skip
 
     def _tile(self, x, y, on_diagonal):
         with torch.no_grad(), full_precision():

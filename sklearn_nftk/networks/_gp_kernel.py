@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 
-from ..utils._tiles import slices
+from ..utils._tiles import upper_tiles
 from ._dual import dual_activation, snapped
 from ._infinite_mlp import InfiniteMLP, embed, layer_planes, propagate, standard_deviations
 
@@ -135,14 +135,11 @@ class InfiniteMLPKernel(Kernel):
         n, n_theta = len(X), len(self.theta)
         gradient = np.empty((n_theta, n, n))
         X = torch.as_tensor(X, dtype=torch.float64)
-        sides = slices(n, _TILE_ROWS)
-        for index in range(n_theta):
-            plane = gradient[index]
-            for i, rows in enumerate(sides):
-                for columns in sides[i:]:
-                    tile = self._derivative(X[rows], X[columns], index)
-                    plane[rows, columns] = tile
-                    plane[columns, rows] = tile.T
+        for index, plane in enumerate(gradient):
+            for rows, columns in upper_tiles(n, _TILE_ROWS):
+                tile = self._derivative(X[rows], X[columns], index)
+                plane[rows, columns] = tile
+                plane[columns, rows] = tile.T
         return np.moveaxis(gradient, 0, -1)
 
     def _derivative(self, x, z, index):

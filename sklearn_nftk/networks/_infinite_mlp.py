@@ -31,8 +31,9 @@ class InfiniteMLP(InfiniteNetwork):
     activation : str or callable, default="relu"
         "relu", "leaky_relu", "abs", "erf", "sin", "cos" and "linear" (or "identity") are exact.
         "gelu", "silu", "tanh", "sigmoid", "softplus" and any elementwise torch function go by
-        Gauss-Hermite quadrature, to 1e-8 while the standard deviations of the pre-activations
-        stay below 2 (tanh) or 4 (the others), with a warning where it is not accurate.
+        Gauss-Hermite quadrature: dual activations to 1e-8 while the standard deviations of the
+        pre-activations stay below 2.5 (tanh) or 5.1 (the others), with a warning where the error
+        may be more than 1e-6, as it is for functions with kinks.
     weight_variance : float or sequence of float, default=2.0
         Variance of the weights times fan-in; one value, or one for each parameter layer, the
         read-out included.
@@ -42,6 +43,7 @@ class InfiniteMLP(InfiniteNetwork):
         Of "leaky_relu".
     split_bias : bool, default=False
         Whether weights and biases are layers of their own: "layer0.weight", "layer0.bias", ...
+        The kernel of the bias of the read-out is constant: estimators say so, and do without.
 
     References
     ----------

@@ -4,12 +4,11 @@ from functools import partial
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 
 from ..utils._device import empty, free_memory, full_precision
 from ..utils._memory import require_memory
 from ..utils._progress import silent
-from ..utils._tiles import slices
+from ..utils._tiles import for_each_tile, slices, with_smaller_tiles
 from ._batches import Batch, DeferredBatch
 from ._capture import HEADS
 from ._check import check_network, failing_layers
@@ -145,16 +144,11 @@ class TangentKernels:
         n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
         require_memory(n_bytes, f"A kernel stack of shape {shape if self.apart else shape[1:]}")
         share, sliced = self._share(X, Y)
-        size = self._tile_rows(share * sliced)
-        while True:
-            try:
-                out = self._stack(shape, X, Y, symmetric, size, share, sliced)
-                return (out if self.apart else out[0]).numpy()
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                torch.cuda.empty_cache()
-                size = size // 2
+        out = with_smaller_tiles(
+            partial(self._stack, shape, X, Y, symmetric, share, sliced),
+            self._tile_rows(share * sliced),
+        )
+        return (out if self.apart else out[0]).numpy()
 
     def tiles(self, X):
         """Yield ``(rows, columns, tile)`` of the upper half of the kernels of X with itself.
@@ -183,7 +177,7 @@ class TangentKernels:
 
     # -- tiles ----------------------------------------------------------------------------------
 
-    def _stack(self, shape, X, Y, symmetric, size, share, sliced):
+    def _stack(self, shape, X, Y, symmetric, share, sliced, size):
         """Kernels in host memory: gathered on the device where they fit, else tile by tile."""
         n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
         resident = self._may_stay(n_bytes)
@@ -221,23 +215,15 @@ class TangentKernels:
         return batch.take_heads(heads) if sliced else batch.take_heads(heads)[:]
 
     def _fill(self, out, X, Y, symmetric, size, *, add=False, transfer=None):
-        rows_of_tiles = slices(len(X), size)
-        columns_of_tiles = slices(len(Y), size)
-        n_tiles = len(rows_of_tiles) * len(columns_of_tiles)
-        if symmetric:
-            n_tiles = (n_tiles + len(rows_of_tiles)) // 2
+        def work(x, rows, columns):
+            self._tile(x, Y, rows, columns, symmetric, out, add, transfer)
+
         # Threads that share a deferred batch would each compute it, and hook the same network.
         alone = transfer or isinstance(X, DeferredBatch) or isinstance(Y, DeferredBatch)
-        parallel = Parallel(n_jobs=1 if alone else self.n_jobs, prefer="threads")
-        with self.progress(n_tiles, "layer kernels") as bar:
-            for i, rows in enumerate(rows_of_tiles):
-                x = X[rows]
-                row_of_tiles = columns_of_tiles[i if symmetric else 0 :]
-                parallel(
-                    delayed(self._tile)(x, Y, rows, columns, symmetric, out, add, transfer)
-                    for columns in row_of_tiles
-                )
-                bar.update(len(row_of_tiles))
+        for_each_tile(
+            work, X, len(Y), size, symmetric=symmetric, n_jobs=1 if alone else self.n_jobs,
+            progress=self.progress,
+        )  # fmt: skip
 
     def _tile(self, x, Y, rows, columns, symmetric, out, add, transfer):
         """One tile of every layer."""

@@ -83,6 +83,7 @@ class StatisticsAccumulator:
         self.target_norms = np.einsum("nc,nc->c", self.weighted_targets, targets)
         self.shift = np.zeros(n_layers)
         self.is_empty = True
+        self.buffer = np.empty(0)  # of one tile: fresh memory costs more than what is done in it
         self.diagonal = np.zeros(n_layers)
         self.row_means = np.zeros((n_layers, n))
         self.squares = np.zeros((n_layers, n_layers))
@@ -104,7 +105,10 @@ class StatisticsAccumulator:
             # digits. Centring is linear, so any constant will do.
             self.shift = np.asarray(tile[:, 0, 0], dtype=np.float64)
             self.is_empty = False
-        tile = tile - self.shift[:, None, None]
+        if self.buffer.size < tile.size:
+            self.buffer = np.empty(tile.size)
+        room = self.buffer[: tile.size].reshape(tile.shape)
+        tile = np.subtract(tile, self.shift[:, None, None], out=room)
         if not mirrored:
             self.diagonal += np.einsum("lii,i->l", tile, p)
         self.row_means[:, rows] += tile @ q
@@ -113,20 +117,20 @@ class StatisticsAccumulator:
         self.target_products += (1 + mirrored) * products
         if mirrored:
             self.row_means[:, columns] += p @ tile
-        tile *= np.sqrt(p)[:, None]
-        tile *= np.sqrt(q)
-        flat = tile.reshape(len(tile), -1)
-        self.squares += (1 + mirrored) * (flat @ flat.T)
+        weights = (1 + mirrored) * np.outer(p, q)
+        for layer, kernel in enumerate(tile):  # one at a time: a GEMM of so few rows is slow
+            self.squares[layer, layer:] += np.tensordot(tile[layer:], kernel * weights, axes=2)
 
     def result(self):
         """Return the `KernelStatistics` of all that was added."""
         means = self.row_means @ self.p
         deviations = self.row_means - means[:, None]
+        squares = np.triu(self.squares) + np.triu(self.squares, 1).T
         # Frobenius products of the centred kernels, without centring them.
-        inner = self.squares - np.outer(means, means)
+        inner = squares - np.outer(means, means)
         inner -= 2 * (deviations * self.p) @ deviations.T
         # What rounding leaves of a constant kernel is no direction at all.
-        constant = inner.diagonal() <= 8 * np.finfo(float).eps * self.squares.diagonal()
+        constant = inner.diagonal() <= 8 * np.finfo(float).eps * squares.diagonal()
         inner[constant] = inner[:, constant] = 0.0
         return KernelStatistics(
             mean_diagonal=self.diagonal + self.shift,
