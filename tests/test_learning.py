@@ -21,7 +21,8 @@ from sklearn_nftk import (
     MultipleKernelClassifier,
     MultipleKernelRegressor,
 )
-from sklearn_nftk.inspection import layer_contributions
+from sklearn_nftk.inspection import layer_ablation, layer_contributions
+from sklearn_nftk.kernels import layer_kernels
 from sklearn_nftk.networks import MLP
 
 from . import reference
@@ -166,6 +167,44 @@ def test_contributions_add_up_in_every_estimator(method, iris):
         decide = fitted.predict if hasattr(fitted, "_is_flat") else fitted.decision_function
         total = layer_contributions(fitted, data).sum(axis=2) + fitted.intercept_
         assert_allclose(total, decide(data), rtol=1e-10, atol=1e-12)
+
+
+class Branches(nn.Module):
+    """Three layers that have little in common: each sees features of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (
+            nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 1)) for _ in range(3)
+        )
+
+    def forward(self, X):
+        return self.first(X[:, :4]) + self.second(X[:, 4:8]) + self.third(X[:, 8:])
+
+
+@pytest.fixture(scope="module")
+def branches():
+    torch.manual_seed(0)
+    X = np.random.default_rng(0).normal(size=(300, 12))
+    return layer_kernels(Branches().double(), X, layers="block", device="cpu")
+
+
+@pytest.mark.parametrize("planted", [0, 1, 2])
+@pytest.mark.parametrize(
+    "parameters", [{"shrinkage": 0.0}, {"kernel_weights": "margin"}, {"kernel_weights": "lp"}]
+)
+def test_weights_and_ablation_find_the_layer_that_targets_were_drawn_from(
+    parameters, planted, branches
+):
+    train, test = slice(0, 200), slice(200, 300)
+    known, new = branches[train, train], branches[test, train]
+    for seed in range(5):
+        random_state = np.random.default_rng(seed)
+        y = random_state.multivariate_normal(np.zeros(300), branches[:, :, planted], method="eigh")
+        y = y / y.std() + random_state.normal(scale=0.3, size=300)
+        model = MultipleKernelRegressor(**parameters).fit(known, y[train])
+        assert model.kernel_weights_[0].argmax() == planted
+        assert layer_ablation(model, new, y[test]).drop.argmax() == planted
 
 
 def test_grids_choose_between_weight_methods(iris):
