@@ -177,8 +177,7 @@ for part, of in {"training": known, "validation": val, "test": test}.items():
 # %%
 # Weights
 # -------
-# C is held at the value of the fit: leave-one-out on resampled rows, which come repeatedly, would
-# choose larger ones, and margin weights depend on C.
+# C is held at the value of the fit, because margin weights depend on it.
 
 figure, axes = plt.subplots(2, 1, figsize=(7, 4), layout="constrained")
 for ax, (title, parameters) in zip(axes, list(machines.items())[2:4], strict=True):
