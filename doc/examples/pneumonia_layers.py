@@ -1,6 +1,6 @@
 """
 PneumoniaMNIST: layers, and a test set that is not like the training set
-=======================================================================
+========================================================================
 
 A small convolutional network learns to tell chest X-rays with pneumonia from normal ones, at 28 by
 28 pixels. Its tangent kernels are compared with it, on the official validation and test sets of

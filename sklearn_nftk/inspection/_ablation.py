@@ -50,7 +50,9 @@ def layer_ablation(
 
     Returns
     -------
-    :class:`sklearn.utils.Bunch`
+    found : :class:`sklearn.utils.Bunch`
+        With the attributes:
+
         score : float
             With all layers.
         without, alone : ndarray of shape (n_layers,)
@@ -58,6 +60,7 @@ def layer_ablation(
         drop : ndarray of shape (n_layers,)
             ``score - without``.
         layer_names : list of str
+            In the order of the arrays.
 
     Raises
     ------

@@ -23,15 +23,17 @@ def kernel_similarity(estimator, *, threshold=0.95):
 
     Returns
     -------
-    :class:`sklearn.utils.Bunch`
+    found : :class:`sklearn.utils.Bunch`
+        With the attributes:
+
         layers : ndarray of shape (n_layers, n_layers) or (n_decisions, n_layers, n_layers)
             ``layer_alignment_``; one for each decision with ``outputs="per_class"``.
         targets : ndarray of shape (n_decisions, n_layers)
             ``target_alignment_``.
         groups : list of lists of int
             Interchangeable layers, two or more in each group.
-        layer_names : list of str
-        decision_names : list of str
+        layer_names, decision_names : list of str
+            In the order of the arrays.
 
     References
     ----------

@@ -42,13 +42,17 @@ def weight_stability(
 
     Returns
     -------
-    :class:`sklearn.utils.Bunch`
+    found : :class:`sklearn.utils.Bunch`
+        With the attributes:
+
         weights : ndarray of shape (n_resamples, n_decisions, n_layers)
+            Of each resample.
         mean, std : ndarray of shape (n_decisions, n_layers)
+            Over the resamples.
         low, high : ndarray of shape (n_decisions, n_layers)
             Percentile interval.
-        layer_names : list of str
-        decision_names : list of str
+        layer_names, decision_names : list of str
+            In the order of the arrays.
 
     Raises
     ------

@@ -30,14 +30,15 @@ def training_contributions(estimator, X, *, per_layer=False, top=None):
 
     Returns
     -------
-    ndarray of shape (n_samples, n_decisions, n_fit) or (n_samples, n_decisions, n_fit, n_layers)
-        n_decisions is 1 for two classes; n_fit counts the training rows of positive weight, in
-        the order of ``X_fit_``. With `top` a :class:`sklearn.utils.Bunch` of
+    contributions : ndarray or :class:`sklearn.utils.Bunch`
+        Array of shape (n_samples, n_decisions, n_fit), or (n_samples, n_decisions, n_fit,
+        n_layers) with `per_layer`. n_decisions is 1 for two classes; n_fit counts the training
+        rows of positive weight, in the order of ``X_fit_``. With `top` a Bunch of:
 
         indices : ndarray of int, shape (n_samples, n_decisions, top)
             Training rows, the largest absolute contribution first.
-        contributions : ndarray of shape (n_samples, n_decisions, top) or \
-                (n_samples, n_decisions, top, n_layers)
+        contributions : ndarray of shape (n_samples, n_decisions, top[, n_layers])
+            What they contributed.
 
     Raises
     ------
