@@ -251,7 +251,7 @@ def main():
     results = Printed()
 
     module, X = problem("mlp", 4000)
-    best = race(["ours", "floor"], module, X, rounds=10)
+    best = race(["ours", "floor"], module, X, rounds=20)
     results["mlp n=4000, ours / full products"] = best["ours"] / best["floor"]
     results["mlp n=1000, relative error of float32"] = relative_error(module, X[:1000])
     module, X = problem("mlp", 500)
@@ -266,7 +266,7 @@ def main():
     memory = {}
     for kind in ("cnn", "all-conv"):
         module, X = problem(kind, 1000)
-        best = race(["ours", "per_sample"], module, X, rounds=4)
+        best = race(["ours", "per_sample"], module, X, rounds=6)
         name = f"{kind} n=1000"
         results[f"{name}, per-sample gradients / ours"] = best["per_sample"] / best["ours"]
         memory[kind] = {way: peak(way, kind, 1000) for way in ("ours", "per_sample")}
