@@ -2,7 +2,9 @@
 
 An estimator is fitted on random features and taken apart in fresh processes. Memory is the peak
 above what the process held before (Linux), beside the bytes of the result and those of an array
-of all contributions, samples x training examples x layers, which must never be held. Run:
+of all contributions, samples x training examples x layers, which must never be held; ablation
+refitted and stability need the kernels of the training set besides. With a small working memory
+the factors of the training set are computed again for each block of samples. Run:
 ``python benchmarks/bench_inspection.py``.
 """
 
@@ -16,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import sklearn
 from _common import high_water_mark, keep
 
 from sklearn_nftk import MultiLayerNTKClassifier
@@ -45,6 +48,10 @@ WAYS = {
 }
 
 
+SMALL = 64  # MiB
+IN_SMALL_MEMORY = [way for way in WAYS if "contributions" in way]
+
+
 def data(n, n_train):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n + n_train, 20))
@@ -52,8 +59,9 @@ def data(n, n_train):
     return (X[n_train:], y[n_train:]), (X[:n_train], y[:n_train])
 
 
-def measure(path, way, n, n_train):
+def measure(path, way, working_memory, n, n_train):
     """What a fresh process prints: seconds, and MiB at the peak and of the result."""
+    sklearn.set_config(working_memory=int(working_memory))
     model = pickle.loads(Path(path).read_bytes())
     test, train = data(n, n_train)
     before, start = high_water_mark(), time.perf_counter()
@@ -67,7 +75,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--samples", type=int, default=10_000)
     parser.add_argument("--train", type=int, default=5_000)
-    parser.add_argument("--measure", nargs=2, metavar=("MODEL", "WAY"), help=argparse.SUPPRESS)
+    measured = ("MODEL", "WAY", "MIB")
+    parser.add_argument("--measure", nargs=3, metavar=measured, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         return measure(*options.measure, options.samples, options.train)
@@ -78,18 +87,20 @@ def main():
     n_decisions, n_layers = model.kernel_weights_.shape
     whole = 8 * options.samples * options.train * n_layers / 2**20
     print(f"fit {fit_seconds:.1f} s; samples x training examples x layers: {whole:.0f} MiB")
-    print(f"{'':42}{'seconds':>9}{'peak MiB':>10}{'result':>8}")
+    print(f"{'':52}{'seconds':>9}{'peak MiB':>10}{'result':>8}")
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pickle"
         path.write_bytes(pickle.dumps(model))
-        for way in WAYS:
+        usual = sklearn.get_config()["working_memory"]
+        for way, memory in [(w, usual) for w in WAYS] + [(w, SMALL) for w in IN_SMALL_MEMORY]:
             sizes = ["--samples", str(options.samples), "--train", str(options.train)]
-            command = [sys.executable, __file__, "--measure", str(path), way, *sizes]
-            found = subprocess.run(command, check=True, capture_output=True, text=True)
-            rows[way] = json.loads(found.stdout.splitlines()[-1])
-            print(f"{way:42}{rows[way]['seconds']:9.1f}{rows[way]['peak']:10.0f}", end="")
-            print(f"{rows[way]['result']:8.1f}", flush=True)
+            command = [sys.executable, __file__, "--measure", str(path), way, str(memory)]
+            found = subprocess.run([*command, *sizes], check=True, capture_output=True, text=True)
+            row = json.loads(found.stdout.splitlines()[-1])
+            name = way if memory == usual else f"{way}, {memory} MiB"
+            print(f"{name:52}{row['seconds']:9.1f}{row['peak']:10.0f}{row['result']:8.1f}")
+            rows[name] = row
     sizes = {"samples": options.samples, "train": options.train, "decisions": n_decisions}
     keep("inspection", {**sizes, "fit_seconds": fit_seconds, "whole_mib": whole, "ways": rows})
 

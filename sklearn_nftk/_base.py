@@ -28,6 +28,9 @@ _SHRINKAGES = (0.0, 0.5, 1.0)
 # decisions; more decisions are asked on fewer rows each, at the same cost.
 _STANDARD_ERRORS = 2.0
 _SHRINKAGE_ROWS = 350
+# Test rows taken at once: enough for the matrix products to run at full speed, few enough for a
+# block to stay small beside the kernels of all test rows.
+_BLOCK_ROWS = 1024
 # Attributes that not every fit sets: those of an earlier fit would be wrong.
 _NOT_ALWAYS_SET = ("dual_gap_", "loo_scores_", "temperature_")
 
@@ -252,4 +255,4 @@ class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
         """Test rows whose kernels with the training set fit the working memory."""
         # A float32 block is copied to float64 for the product with the dual coefficients.
         per_row = self.layer_scales_.size * self.dual_coef_.shape[1] * (itemsize + 8)
-        return max(1, working_memory() // per_row)
+        return max(1, min(_BLOCK_ROWS, working_memory() // per_row))

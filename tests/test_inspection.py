@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -171,6 +173,29 @@ def test_blocks_of_test_rows_make_no_difference(three_classes, monkeypatch):
     monkeypatch.setattr(type(model), "_rows_per_block", lambda self, itemsize: 7)
     assert_allclose(training_contributions(model, X), whole[0], atol=1e-12)
     assert_array_equal(training_contributions(model, X, top=3).indices, whole[1])
+
+
+@pytest.mark.parametrize(
+    "contributions",
+    [
+        layer_contributions,
+        lambda model, X: training_contributions(model, X, top=3),
+        lambda model, X: training_contributions(model, X, top=3, per_layer=True),
+        lambda model, X: layer_ablation(model, X, np.arange(len(X)) % 2),
+    ],
+    ids=["layers", "top", "top of each layer", "ablation"],
+)
+def test_memory_does_not_hold_the_kernels_of_all_samples(contributions):
+    X, y = make_classification(n_samples=6300, random_state=0)
+    model = classifier().fit(X[:300], y[:300])
+    peaks = []
+    for n in (2048, 6000):
+        tracemalloc.start()
+        contributions(model, X[-n:])
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    kernels = 8 * (6000 - 2048) * 300 * len(model.layer_names_)
+    assert peaks[1] - peaks[0] < 0.1 * kernels
 
 
 def test_top_may_exceed_the_training_set(three_classes):
