@@ -18,7 +18,7 @@ from ._transfer import Transfer
 
 # Tiles are wide enough for the matrix products to run at full speed. Those on the diagonal, of
 # which half is not needed, are halved as long as the products stay nearly as fast.
-_TILE_ROWS = 512
+_TILE_ROWS = 1024
 _SMALLEST_TILE = 128
 _CHECKED_SAMPLES = 3
 _CHECKED_HEADS = 4
