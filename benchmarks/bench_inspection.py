@@ -99,7 +99,10 @@ def main():
             found = subprocess.run([*command, *sizes], check=True, capture_output=True, text=True)
             row = json.loads(found.stdout.splitlines()[-1])
             name = way if memory == usual else f"{way}, {memory} MiB"
-            print(f"{name:52}{row['seconds']:9.1f}{row['peak']:10.0f}{row['result']:8.1f}")
+            print(
+                f"{name:52}{row['seconds']:9.1f}{row['peak']:10.0f}{row['result']:8.1f}",
+                flush=True,
+            )
             rows[name] = row
     sizes = {"samples": options.samples, "train": options.train, "decisions": n_decisions}
     keep("inspection", {**sizes, "fit_seconds": fit_seconds, "whole_mib": whole, "ways": rows})
