@@ -9,10 +9,13 @@ exactly into what each layer contributed. The way the data goes, which is also t
 Imports only point to the left.
 """  # noqa: E501 - the drawing is one line
 
-from ._classifier import MultiLayerNTKClassifier
-from ._multiple_kernel import MultipleKernelClassifier, MultipleKernelRegressor
-from ._regressor import MultiLayerNTKRegressor
 from ._version import __version__
+from .estimators import (
+    MultiLayerNTKClassifier,
+    MultiLayerNTKRegressor,
+    MultipleKernelClassifier,
+    MultipleKernelRegressor,
+)
 
 __all__ = [
     "MultiLayerNTKClassifier",

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from .networks import InfiniteNetwork, build_network, group_names
+from .closed_form import group_names
+from .networks import InfiniteNetwork, build_network
 from .tangents import TangentKernels, group_layers
 from .utils._arrays import check_batch
 from .utils._device import resolve_device, resolve_dtype

@@ -403,10 +403,10 @@ def test_kernels_that_do_not_fit_are_streamed_with_the_same_result(
     network = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
     stored = fitted(X, y, network=network, **parameters)
     # Room for the solver and one combined kernel, and not for the two layers beside them.
-    monkeypatch.setattr("sklearn_nftk._multi_layer.fits", lambda n_bytes: False)
+    monkeypatch.setattr("sklearn_nftk.estimators._multi_layer.fits", lambda n_bytes: False)
     monkeypatch.setattr("sklearn_nftk.tangents._source._TILE_ROWS", 17)
-    monkeypatch.setattr("sklearn_nftk._grams.available_memory", lambda: 4 * 8 * 60**2)
-    monkeypatch.setattr("sklearn_nftk._multi_layer.StoredGrams", None)
+    monkeypatch.setattr("sklearn_nftk.grams._grams.available_memory", lambda: 4 * 8 * 60**2)
+    monkeypatch.setattr("sklearn_nftk.estimators._multi_layer.StoredGrams", None)
     streamed = fitted(X, y, network=network, **parameters)
     assert_allclose(streamed.layer_scales_, stored.layer_scales_, rtol=1e-9)
     assert_allclose(streamed.kernel_weights_, stored.kernel_weights_, atol=1e-7)

@@ -22,10 +22,10 @@ from sklearn.svm import SVC
 from sklearn.utils import shuffle
 
 from sklearn_nftk import MultiLayerNTKClassifier, MultiLayerNTKRegressor
+from sklearn_nftk.closed_form._dual import DUALS, Quadrature, dual_activation
 from sklearn_nftk.inspection import layer_contributions
 from sklearn_nftk.kernels import layer_kernel_diag, layer_kernels, layer_names
 from sklearn_nftk.networks import MLP, InfiniteMLP
-from sklearn_nftk.networks._dual import DUALS, Quadrature, dual_activation
 
 from . import reference
 
@@ -462,7 +462,7 @@ def test_decisions_come_from_the_kernels(normalize, two_classes):
 def test_streamed_and_stored_fits_agree(three_classes, monkeypatch):
     X, y = three_classes
     stored = MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y)
-    monkeypatch.setattr("sklearn_nftk._multi_layer.fits", lambda n_bytes: False)
+    monkeypatch.setattr("sklearn_nftk.estimators._multi_layer.fits", lambda n_bytes: False)
     streamed = MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y)
     assert_allclose(streamed.decision_function(X), stored.decision_function(X), rtol=1e-6)
 

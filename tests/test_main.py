@@ -5,7 +5,7 @@ import sys
 import pytest
 from sklearn.datasets import load_iris
 
-from sklearn_nftk.__main__ import main
+from sklearn_nftk.cli import main
 
 
 @pytest.fixture(autouse=True)

@@ -6,15 +6,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_nftk._grams import StoredGrams
-from sklearn_nftk.weights import (
-    AlignmentProblem,
-    StatisticsAccumulator,
-    cosine_normalise,
-    fixed_weights,
-    layer_scales,
-    learned_weights,
-)
+from sklearn_nftk.grams import StatisticsAccumulator, StoredGrams, cosine_normalise, layer_scales
+from sklearn_nftk.weights import AlignmentProblem, fixed_weights, learned_weights
 
 from . import reference
 
@@ -43,7 +36,7 @@ def weights_of(stack, Y, s, **parameters):
 
 @pytest.mark.parametrize("tile", [5, 24])
 def test_statistics_equal_the_definitions(tile, rng, monkeypatch):
-    monkeypatch.setattr("sklearn_nftk._grams._TILE_ROWS", tile)
+    monkeypatch.setattr("sklearn_nftk.grams._grams._TILE_ROWS", tile)
     stack, Y, s = random_problem(rng, 3, n_targets=2)
     p = s / s.sum()
     statistics = stack_statistics(stack, p, Y)
@@ -203,7 +196,7 @@ def test_cosine_gives_unit_diagonals_and_survives_zero_gradients(rng):
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_subset_of_the_kernels(apart, rng, monkeypatch):
-    monkeypatch.setattr("sklearn_nftk._grams._TILE_ROWS", 5)
+    monkeypatch.setattr("sklearn_nftk.grams._grams._TILE_ROWS", 5)
     stack = random_problem(rng, 6)[0]
     grams = StoredGrams(stack.reshape(2, 3, 24, 24) if apart else stack)
     grams.scales = rng.uniform(1, 2, grams.scales.shape)
@@ -228,7 +221,7 @@ def test_rounding_in_place_of_a_kernel_counts_as_zero(rng):
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_quadratic_forms_of_tiles(apart, rng, monkeypatch):
-    monkeypatch.setattr("sklearn_nftk._grams._TILE_ROWS", 5)
+    monkeypatch.setattr("sklearn_nftk.grams._grams._TILE_ROWS", 5)
     stack = random_problem(rng, 6)[0]
     grams = StoredGrams(stack.reshape(2, 3, 24, 24) if apart else stack)
     grams.scales = rng.uniform(1, 2, grams.scales.shape)

@@ -6,15 +6,17 @@ Numbers are exact identities of the fitted machine (`layer_contributions`,
 """
 
 from ._ablation import layer_ablation
-from ._alignment_display import KernelAlignmentDisplay
 from ._contributions import layer_contributions
-from ._contributions_display import LayerContributionsDisplay
 from ._explain import explain
 from ._similarity import kernel_similarity
 from ._stability import weight_stability
 from ._training import training_contributions
-from ._training_display import TrainingContributionsDisplay
-from ._weights_display import LayerWeightsDisplay
+from .plots import (
+    KernelAlignmentDisplay,
+    LayerContributionsDisplay,
+    LayerWeightsDisplay,
+    TrainingContributionsDisplay,
+)
 
 __all__ = [
     "KernelAlignmentDisplay",

@@ -10,11 +10,13 @@ import numpy as np
 from sklearn.base import is_classifier
 
 from .._version import __version__
-from ._alignment_display import KernelAlignmentDisplay
-from ._contributions_display import LayerContributionsDisplay
-from ._training_display import TrainingContributionsDisplay
 from ._unwrap import decision_names, final_estimator, layer_labels
-from ._weights_display import LayerWeightsDisplay
+from .plots import (
+    KernelAlignmentDisplay,
+    LayerContributionsDisplay,
+    LayerWeightsDisplay,
+    TrainingContributionsDisplay,
+)
 
 # Each sample has two pictures; a page of more could not be read, nor mailed.
 MOST_SAMPLES = 50

@@ -7,8 +7,8 @@ from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._base import BaseMultipleKernelMachine
-from .._problem import Problem
+from ..estimators import BaseMultipleKernelMachine
+from ..learner import Problem
 
 
 def final_estimator(estimator):

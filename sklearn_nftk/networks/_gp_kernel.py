@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 
+from ..closed_form._dual import dual_activation, snapped
+from ..closed_form._mlp import embed, layer_planes, propagate, standard_deviations
 from ..utils._tiles import upper_tiles
-from ._dual import dual_activation, snapped
-from ._infinite_mlp import InfiniteMLP, embed, layer_planes, propagate, standard_deviations
+from ._infinite_mlp import InfiniteMLP
 
 # Correlations of 1 stay 1 whatever the variances; so near to 1 their derivatives are finite.
 _BOUND = 1 - np.finfo(float).eps

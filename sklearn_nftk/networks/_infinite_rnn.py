@@ -5,10 +5,10 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ._dual import dual_activation
+from ..closed_form import InfiniteRNNKernels
+from ..closed_form._dual import dual_activation
+from ..closed_form._sequences import LAYOUTS, check_sequences, time_first
 from ._infinite import InfiniteNetwork, check_depth
-from ._recurrent import InfiniteRNNKernels
-from ._sequences import LAYOUTS, check_sequences, time_first
 
 CHOICES = {
     "initial_state": ("shared", "independent", "zero"),

@@ -11,6 +11,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from torch import nn
 
+from ..tangents import NTKLinear
+
 # name -> module; a new activation is a new entry
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -22,33 +24,6 @@ ACTIVATIONS = {
     "leaky_relu": nn.LeakyReLU,
     "identity": nn.Identity,
 }
-
-
-class NTKLinear(nn.Linear):
-    """Affine map in the NTK parametrisation: ``weight_scale * W x + bias_scale * b``.
-
-    Parameters
-    ----------
-    in_features, out_features : int
-    weight_scale, bias_scale : float
-        Fixed multipliers of the trainable parameters, which themselves are of unit variance.
-    """
-
-    def __init__(self, in_features, out_features, *, weight_scale, bias_scale):
-        super().__init__(in_features, out_features)
-        self.weight_scale = weight_scale
-        self.bias_scale = bias_scale
-
-    def forward(self, input):
-        return nn.functional.linear(
-            input, self.weight_scale * self.weight, self.bias_scale * self.bias
-        )
-
-    def extra_repr(self):
-        return (
-            f"{super().extra_repr()}, weight_scale={self.weight_scale:.4g}, "
-            f"bias_scale={self.bias_scale:.4g}"
-        )
 
 
 class MLP(BaseEstimator):

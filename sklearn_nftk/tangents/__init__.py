@@ -8,6 +8,7 @@ factors give Grams by matrix products. `TangentKernels` does all of it, tile by 
 from ._capture import HEADS
 from ._factors import DenseFactor, OuterFactor, PositionFactor
 from ._layers import Layer, group_layers
+from ._ntk_linear import NTKLinear
 from ._rules import register_rule
 from ._source import TangentKernels
 
@@ -15,6 +16,7 @@ __all__ = [
     "HEADS",
     "DenseFactor",
     "Layer",
+    "NTKLinear",
     "OuterFactor",
     "PositionFactor",
     "TangentKernels",

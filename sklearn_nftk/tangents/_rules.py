@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..networks import NTKLinear
 from ._factors import DenseFactor, OuterFactor, PositionFactor
+from ._ntk_linear import NTKLinear
 
 _RULES: dict[type, Callable] = {}
 # Patches of a convolution are unfolded for so many bytes at a time: they stay in the cache.

@@ -8,21 +8,14 @@ from ._level import Cut, LevelMethod, MarginSolution
 from ._lp import LpMarginProblem
 from ._margin import MarginProblem
 from ._methods import fixed_weights, learned_weights
-from ._normalize import NORMALIZATIONS, cosine_normalise, layer_scales
-from ._statistics import KernelStatistics, StatisticsAccumulator
 
 __all__ = [
     "AlignmentProblem",
     "Cut",
-    "NORMALIZATIONS",
-    "KernelStatistics",
     "LevelMethod",
     "LpMarginProblem",
     "MarginProblem",
     "MarginSolution",
-    "StatisticsAccumulator",
-    "cosine_normalise",
     "fixed_weights",
-    "layer_scales",
     "learned_weights",
 ]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .._similarity import kernel_similarity
+from .._unwrap import decision_kind, decision_names, final_estimator, layer_labels
 from ._drawing import (
     fit_names,
     heat_map,
@@ -12,8 +14,6 @@ from ._drawing import (
     new_axes,
     write_numbers,
 )
-from ._similarity import kernel_similarity
-from ._unwrap import decision_kind, decision_names, final_estimator, layer_labels
 
 
 class LayerWeightsDisplay:

@@ -11,7 +11,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from .networks import MLP
+from ..networks import MLP
 
 BUILT_IN = {
     "digits": datasets.load_digits,

@@ -4,8 +4,8 @@ from numbers import Integral, Real
 
 import torch
 
-from .utils._sklearn import Interval, StrOptions
-from .weights import NORMALIZATIONS
+from ..grams import NORMALIZATIONS
+from ..utils._sklearn import Interval, StrOptions
 
 # of the learner: kernels in, decisions out
 LEARNER = {

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._closed_form import ClosedFormKernels, RowBatch
 from ._dual import correlation, dual_activation
 from ._sequences import lengths, time_first
+from ._source import ClosedFormKernels, RowBatch
 
 
 class InfiniteRNNKernels(ClosedFormKernels):

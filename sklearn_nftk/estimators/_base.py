@@ -7,19 +7,19 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ._diagram import fitted_layers
-from ._problem import Problem
-from .utils._memory import require_memory, working_memory
-from .utils._sklearn import CallbackSupportMixin, visual_block
-from .utils._threads import one_blas_thread
-from .weights import (
+from ..grams import layer_scales
+from ..learner import Problem
+from ..utils._memory import require_memory, working_memory
+from ..utils._sklearn import CallbackSupportMixin, visual_block
+from ..utils._threads import one_blas_thread
+from ..weights import (
     LevelMethod,
     LpMarginProblem,
     MarginProblem,
     fixed_weights,
-    layer_scales,
     learned_weights,
 )
+from ._diagram import fitted_layers
 
 # Shares of uniform weights that shrinkage="auto" compares.
 _SHRINKAGES = (0.0, 0.5, 1.0)
@@ -36,7 +36,7 @@ _NOT_ALWAYS_SET = ("dual_gap_", "loo_scores_", "temperature_")
 
 
 class BaseMultipleKernelMachine(CallbackSupportMixin, BaseEstimator):
-    """Kernel machine on a convex combination of layer kernels (DESIGN 1).
+    """Kernel machine on a convex combination of layer kernels .
 
     Subclasses provide the parameters ``normalize, kernel_weights, p, shrinkage, per_class, loss,
     C, tol, max_iter, n_jobs, verbose``, targets in {-1, 1} or real, and kernels: those of a

@@ -3,7 +3,9 @@
 import numpy as np
 from sklearn.base import is_classifier
 
-from ._contributions import layer_contributions
+from .._contributions import layer_contributions
+from .._similarity import kernel_similarity
+from .._unwrap import decision_names, final_estimator, layer_labels
 from ._drawing import (
     AGAINST,
     DIVERGING,
@@ -20,8 +22,6 @@ from ._drawing import (
     new_figure,
     numbers,
 )
-from ._similarity import kernel_similarity
-from ._unwrap import decision_names, final_estimator, layer_labels
 
 # With more layers, the bars of several decisions become a heat map.
 _MOST_BARS = 12

@@ -6,10 +6,11 @@ Kernels are in units of their scales: ``K_l = Theta_l / s_l``.
 
 import numpy as np
 
-from .utils._memory import available_memory, require_memory
-from .utils._threads import one_blas_thread
-from .utils._tiles import upper_tiles
-from .weights import StatisticsAccumulator, cosine_normalise
+from ..utils._memory import available_memory, require_memory
+from ..utils._threads import one_blas_thread
+from ..utils._tiles import upper_tiles
+from ._normalize import cosine_normalise
+from ._statistics import StatisticsAccumulator
 
 # Tiles of stored kernels: the float64 copy of a tile is the only temporary.
 _TILE_ROWS = 512

@@ -6,21 +6,14 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
+from ..closed_form._sequences import validate_sequences
+from ..grams import StoredGrams, StreamedGrams, cosine_normalise
+from ..kernels import kernel_source
+from ..networks import MLP, InfiniteMLP, InfiniteNetwork, InfiniteRNN, build_network
+from ..utils._device import resolve_device
+from ..utils._memory import fits
+from ..utils._progress import progress
 from ._base import BaseMultipleKernelMachine
-from ._grams import StoredGrams, StreamedGrams
-from .kernels import kernel_source
-from .networks import (
-    MLP,
-    InfiniteMLP,
-    InfiniteNetwork,
-    InfiniteRNN,
-    build_network,
-    validate_sequences,
-)
-from .utils._device import resolve_device
-from .utils._memory import fits
-from .utils._progress import progress
-from .weights import cosine_normalise
 
 
 class BaseMultiLayerNTK(BaseMultipleKernelMachine):

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from ._grams import FamilyView
-from .solvers import C_GRID, HingeOracle, RidgeOracle, hinge, loo_errors, ridge
-from .weights import Cut
+from ..grams import FamilyView
+from ..solvers import C_GRID, HingeOracle, RidgeOracle, hinge, loo_errors, ridge
+from ..weights import Cut
 
 
 class Problem:

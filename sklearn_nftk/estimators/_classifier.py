@@ -2,11 +2,11 @@
 
 from typing import ClassVar
 
+from ..learner import KernelClassifierMixin
+from ..utils._progress import fit_progress
+from ..utils._sklearn import fit_context
 from ._multi_layer import BaseMultiLayerNTK
 from ._parameters import CLASSIFIER, LEARNER, NETWORK
-from ._targets import KernelClassifierMixin
-from .utils._progress import fit_progress
-from .utils._sklearn import fit_context
 
 
 class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):

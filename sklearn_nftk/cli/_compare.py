@@ -6,7 +6,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validat
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
-from ._classifier import MultiLayerNTKClassifier
+from ..estimators import MultiLayerNTKClassifier
 from ._data import DataError
 
 # 5 x 5, the usual decades around the defaults for standardised features.

@@ -2,11 +2,11 @@
 
 from typing import ClassVar
 
+from ..learner import KernelRegressorMixin
+from ..utils._progress import fit_progress
+from ..utils._sklearn import fit_context
 from ._multi_layer import BaseMultiLayerNTK
 from ._parameters import LEARNER, NETWORK, REGRESSOR
-from ._targets import KernelRegressorMixin
-from .utils._progress import fit_progress
-from .utils._sklearn import fit_context
 
 
 class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):

@@ -9,10 +9,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
 
-from ._classifier import MultiLayerNTKClassifier
+from ..estimators import MultiLayerNTKClassifier
+from ..inspection import explain, layer_ablation, weight_stability
+from ..inspection._explain import MOST_SAMPLES
 from ._data import DataError
-from .inspection import explain, layer_ablation, weight_stability
-from .inspection._explain import MOST_SAMPLES
 
 
 class Report(NamedTuple):

@@ -4,10 +4,10 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils import check_scalar
 
-from ..networks import InfiniteRNN
+from ...networks import InfiniteRNN
+from .._training import training_contributions
+from .._unwrap import decision_names, final_estimator
 from ._drawing import AGAINST, FOR, MINUS, NO_BREAK, fit_lines, fit_names, new_figure, numbers
-from ._training import training_contributions
-from ._unwrap import decision_names, final_estimator
 
 
 class TrainingContributionsDisplay:

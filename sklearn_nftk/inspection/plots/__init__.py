@@ -1,0 +1,13 @@
+"""Displays: the numbers of inspection as pictures, and as DataFrames."""
+
+from ._alignment_display import KernelAlignmentDisplay
+from ._contributions_display import LayerContributionsDisplay
+from ._training_display import TrainingContributionsDisplay
+from ._weights_display import LayerWeightsDisplay
+
+__all__ = [
+    "KernelAlignmentDisplay",
+    "LayerContributionsDisplay",
+    "LayerWeightsDisplay",
+    "TrainingContributionsDisplay",
+]
