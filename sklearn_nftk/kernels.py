@@ -6,9 +6,7 @@ batches (whole, or in tiles) and a diagonal. Empirical networks are the first so
 wide ones the second; `kernel_source` is where the one or the other is chosen.
 """
 
-from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,31 +16,13 @@ from .networks import InfiniteNetwork, build_network
 from .tangents import TangentKernels, group_layers
 from .utils._arrays import check_batch
 from .utils._device import resolve_device, resolve_dtype
+from .utils._kernel_source import KernelSource
 from .utils._progress import progress
 
 __all__ = ["KernelSource", "layer_kernel_diag", "layer_kernels", "layer_names"]
 
 # Seed of networks drawn without a random_state of their own, so that two calls agree.
 _DEFAULT_SEED = 0
-
-
-class KernelSource(Protocol):
-    """The interface between whatever has layers and the learner."""
-
-    layer_names: list[str]
-    progress: Callable  # called as utils/_progress.py has it, set by whoever wants to know
-
-    def prepare(self, X: Any) -> Any:
-        """Do what can be done once for a batch; the result stands for X in the other methods."""
-
-    def block(self, X: Any, Y: Any = None) -> np.ndarray:
-        """Layer kernels of two batches, shape (L, n, m); ``Y=None`` is X with itself."""
-
-    def tiles(self, X: Any) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """``(rows, columns, block)`` of the upper half of X with itself, one at a time."""
-
-    def diag(self, X: Any) -> np.ndarray:
-        """``Theta_l(x, x)``, shape (L, n)."""
 
 
 def kernel_source(

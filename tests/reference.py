@@ -64,14 +64,12 @@ def ridge(K, y, s, C):
     return solution[:n], solution[n]
 
 
-def leave_one_out(K, y, s, sample_weight, C):
-    """Decision value of each sample after a refit with one of its repetitions taken away."""
+def leave_one_out(K, y, s, C):
+    """Decision value of each row after a refit without it."""
     scores = np.empty(len(y))
     for i in range(len(y)):
-        left = np.array(s, dtype=float)
-        left[i] *= max(0.0, 1 - 1 / sample_weight[i])
-        rows = left > 0
-        a, b = ridge(K[np.ix_(rows, rows)], y[rows], left[rows], C)
+        rows = np.arange(len(y)) != i
+        a, b = ridge(K[np.ix_(rows, rows)], y[rows], s[rows], C)
         scores[i] = K[i, rows] @ a + b
     return scores
 

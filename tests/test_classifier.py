@@ -75,7 +75,7 @@ def test_leave_one_out_scores_equal_refits(two_classes, rng):
     model = fitted(X, y, w, class_weight={0: 0.7, 1: 2.0})
     K = np.tensordot(model.kernel_weights_[0], normalised(model, X, X), 1)
     s = w * np.where(y == 1, 2.0, 0.7)
-    expected = reference.leave_one_out(K, 2.0 * y - 1, s, w, model.C_)
+    expected = reference.leave_one_out(K, 2.0 * y - 1, s, model.C_)
     assert_allclose(model.loo_scores_, expected[:, None], rtol=1e-8, atol=1e-8)
 
 
@@ -403,10 +403,10 @@ def test_kernels_that_do_not_fit_are_streamed_with_the_same_result(
     network = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double()
     stored = fitted(X, y, network=network, **parameters)
     # Room for the solver and one combined kernel, and not for the two layers beside them.
-    monkeypatch.setattr("sklearn_nftk.estimators._multi_layer.fits", lambda n_bytes: False)
+    monkeypatch.setattr("sklearn_nftk.grams._streamed.fits", lambda n_bytes: False)
     monkeypatch.setattr("sklearn_nftk.tangents._source._TILE_ROWS", 17)
     monkeypatch.setattr("sklearn_nftk.grams._grams.available_memory", lambda: 4 * 8 * 60**2)
-    monkeypatch.setattr("sklearn_nftk.estimators._multi_layer.StoredGrams", None)
+    monkeypatch.setattr("sklearn_nftk.grams._streamed.StoredGrams", None)
     streamed = fitted(X, y, network=network, **parameters)
     assert_allclose(streamed.layer_scales_, stored.layer_scales_, rtol=1e-9)
     assert_allclose(streamed.kernel_weights_, stored.kernel_weights_, atol=1e-7)

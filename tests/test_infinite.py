@@ -462,7 +462,7 @@ def test_decisions_come_from_the_kernels(normalize, two_classes):
 def test_streamed_and_stored_fits_agree(three_classes, monkeypatch):
     X, y = three_classes
     stored = MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y)
-    monkeypatch.setattr("sklearn_nftk.estimators._multi_layer.fits", lambda n_bytes: False)
+    monkeypatch.setattr("sklearn_nftk.grams._streamed.fits", lambda n_bytes: False)
     streamed = MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y)
     assert_allclose(streamed.decision_function(X), stored.decision_function(X), rtol=1e-6)
 

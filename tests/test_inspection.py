@@ -19,6 +19,7 @@ from sklearn_nftk import (
     MultipleKernelClassifier,
     MultipleKernelRegressor,
 )
+from sklearn_nftk.estimators import training_problem
 from sklearn_nftk.inspection import (
     kernel_similarity,
     layer_ablation,
@@ -26,7 +27,6 @@ from sklearn_nftk.inspection import (
     training_contributions,
     weight_stability,
 )
-from sklearn_nftk.inspection._unwrap import training_problem
 from sklearn_nftk.networks import MLP, InfiniteMLP
 
 
@@ -170,7 +170,7 @@ def test_blocks_of_test_rows_make_no_difference(three_classes, monkeypatch):
     model = classifier().fit(*three_classes)
     X = three_classes[0]
     whole = training_contributions(model, X), training_contributions(model, X, top=3).indices
-    monkeypatch.setattr(type(model), "_rows_per_block", lambda self, itemsize: 7)
+    monkeypatch.setattr("sklearn_nftk.estimators._decisions._BLOCK_ROWS", 7)
     assert_allclose(training_contributions(model, X), whole[0], atol=1e-12)
     assert_array_equal(training_contributions(model, X, top=3).indices, whole[1])
 
@@ -210,15 +210,16 @@ def test_top_may_exceed_the_training_set(three_classes):
 def test_ablation_keeps_or_refits(case):
     model, X, training = case
     y = np.asarray(training[1])[: len(X)]
-    before = {name: np.copy(value) for name, value in vars(machine(model)).items()}
+    fitted = {k: v for k, v in vars(machine(model)).items() if not k.startswith("_")}
+    before = {name: np.copy(value) for name, value in fitted.items()}
     for refit in (False, True):
         found = layer_ablation(model, X, y, refit=refit, training=training)
         n_layers = len(machine(model).layer_names_)
         assert found.without.shape == found.alone.shape == (n_layers,)
         assert_allclose(found.score, model.score(X, y))
         assert_allclose(found.drop, found.score - found.without)
-    for name, value in vars(machine(model)).items():
-        assert np.array_equal(before[name], np.copy(value)), name
+    for name, value in before.items():
+        assert np.array_equal(value, np.copy(vars(machine(model))[name])), name
 
 
 def test_a_layer_without_weight_is_not_missed(three_classes):
@@ -338,7 +339,7 @@ def test_leave_one_out_of_a_resample_leaves_all_copies_out(three_classes):
     X, y = three_classes
     K = stack(X, X)
     model = MultipleKernelClassifier(kernel_weights="margin").fit(K, y)
-    _, problem = training_problem(model, K, y)
+    problem = training_problem(model, K, y)
     uniform = np.full((3, 3), 1 / 3)
     twice = problem.resampled(np.full(60, 2.0))
     # Everything twice is a larger C and nothing else.

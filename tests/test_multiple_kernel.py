@@ -129,7 +129,7 @@ def test_regression_is_ridge_with_an_intercept(regression):
         a, b = reference.ridge(K, Y[:, target], np.ones(80), 4.0)
         assert_allclose(model.dual_coef_[target], a, rtol=1e-6, atol=1e-9)
         assert_allclose(model.predict(stack)[:, target], K @ a + b, rtol=1e-8)
-    loo = reference.leave_one_out(K, Y[:, 1], np.ones(80), np.ones(80), 4.0)
+    loo = reference.leave_one_out(K, Y[:, 1], np.ones(80), 4.0)
     assert_allclose(model.loo_scores_[:, 1], loo, rtol=1e-6)
     flat = MultipleKernelRegressor(C=4.0, shrinkage=0.5).fit(stack, Y[:, 0])
     assert_allclose(flat.predict(stack), model.predict(stack)[:, 0], rtol=1e-8)

@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
-from sklearn_nftk.grams import StatisticsAccumulator, StoredGrams, cosine_normalise, layer_scales
-from sklearn_nftk.weights import AlignmentProblem, fixed_weights, learned_weights
+from sklearn_nftk.grams import CosineKernels, StatisticsAccumulator, StoredGrams, scale
+from sklearn_nftk.kernels import KernelSource
+from sklearn_nftk.learner import Problem
+from sklearn_nftk.weights import AlignmentProblem, weight_method
+from sklearn_nftk.weights._aligned import alignment_weights
 
 from . import reference
 
@@ -24,14 +27,20 @@ def random_problem(rng, n_layers, n=24, n_targets=1, weighted=True):
     return np.array(stack), Y, s
 
 
+def stored(stack):
+    """Grams of a stack (L, n, n) or (H, L, n, n)."""
+    planes = stack if stack.ndim == 4 else stack[None]
+    return StoredGrams(planes, "abcdef"[: planes.shape[1]])
+
+
 def stack_statistics(stack, p, Y):
-    return StoredGrams(stack).statistics(p, Y)[0]
+    return stored(stack).statistics(p, Y)[0]
 
 
 def weights_of(stack, Y, s, **parameters):
     statistics = stack_statistics(stack, s / s.sum(), Y)
-    alive = np.ones((Y.shape[1], len(stack)), dtype=bool)
-    return learned_weights([statistics], alive, **parameters)
+    mask = np.ones((Y.shape[1], len(stack)), dtype=bool)
+    return alignment_weights([statistics], mask, **parameters)
 
 
 @pytest.mark.parametrize("tile", [5, 24])
@@ -139,17 +148,20 @@ def test_solver_that_is_stopped_early_says_how_far_it_got(rng):
     assert_allclose(weights, wrong)
 
 
-def test_fixed_weights():
-    def rows(weights, n_decisions, alive=(True, True)):
-        scales = np.tile([1.0, 3.0], (n_decisions, 1))
-        return fixed_weights(weights, scales, np.tile(alive, (n_decisions, 1)))
+def fixed(weights, n_decisions, mask=(True, True)):
+    """Weights that need no statistics, of two layers with the scales 1 and 3."""
+    grams = stored(np.ones((2, 2, 2))).scaled(np.array([[1.0, 3.0]]))
+    problem = Problem(grams, np.ones((2, n_decisions)), np.ones(2))
+    return weight_method(weights).weights(problem, None, np.array([mask])).weights
 
-    assert_allclose(rows("uniform", 2), [[0.5, 0.5]] * 2)
-    assert_allclose(rows("sum", 1), [[0.25, 0.75]])
-    assert_allclose(rows([2, 6], 1), [[0.25, 0.75]])
-    assert_allclose(rows([[1, 0], [1, 1]], 2), [[1, 0], [0.5, 0.5]])
-    assert_allclose(rows("uniform", 1, alive=(True, False)), [[1, 0]])
-    assert_allclose(rows("uniform", 1, alive=(False, False)), [[0.5, 0.5]])
+
+def test_fixed_weights():
+    assert_allclose(fixed("uniform", 2), [[0.5, 0.5]] * 2)
+    assert_allclose(fixed("sum", 1), [[0.25, 0.75]])
+    assert_allclose(fixed([2, 6], 1), [[0.25, 0.75]])
+    assert_allclose(fixed([[1, 0], [1, 1]], 2), [[1, 0], [0.5, 0.5]])
+    assert_allclose(fixed("uniform", 1, mask=(True, False)), [[1, 0]])
+    assert_allclose(fixed("uniform", 1, mask=(False, False)), [[0.5, 0.5]])
 
 
 @pytest.mark.parametrize(
@@ -163,46 +175,78 @@ def test_fixed_weights():
 )
 def test_impossible_arrays_are_refused(weights, message):
     with pytest.raises(ValueError, match=message):
-        fixed_weights(weights, np.ones((3, 2)), np.ones((3, 2), dtype=bool))
+        fixed(weights, 3)
 
 
 def test_scales_and_constant_kernels(rng):
     stack, Y, s = random_problem(rng, 3)
     stack[1] = 5.0
     p = s / s.sum()
-    statistics = stack_statistics(stack, p, Y)
+    grams = stored(stack)
+    statistics = grams.statistics(p, Y)
     with pytest.warns(UserWarning, match=r"zero or constant .*\['b'\]; they get weight 0"):
-        scales, alive = layer_scales([statistics], "variance", stack.dtype, ["a", "b", "c"])
-    assert alive.tolist() == [[True, False, True]]
+        scaled, scales, mask = scale(grams, statistics, "variance")
+    assert mask.tolist() == [[True, False, True]]
     assert scales[0, 1] == 1
-    normalised = stack_statistics(stack / scales[0][:, None, None], p, Y)
-    assert_allclose(normalised.variances[alive[0]], 1, rtol=1e-10)
-    assert learned_weights([statistics.scaled(scales[0])], alive)[0, 1] == 0
+    assert_allclose(scaled.statistics(p, Y)[0].variances[mask[0]], 1, rtol=1e-10)
+    assert alignment_weights([statistics[0].scaled(scales[0])], mask)[0, 1] == 0
     with pytest.warns(UserWarning, match="zero or constant"):
-        scales, _ = layer_scales([statistics], "trace", stack.dtype, ["a", "b", "c"])
+        scales = scale(grams, statistics, "trace")[1]
     assert_allclose((stack[0].diagonal() / scales[0, 0]) @ p, 1, rtol=1e-10)
+
+
+def test_kernels_are_scaled_again_and_again_with_the_same_result(rng):
+    stack, Y, s = random_problem(rng, 2)
+    grams, p = stored(stack), s / s.sum()
+    results = [scale(grams, grams.statistics(p, Y), "variance")[1] for _ in range(2)]
+    assert_allclose(results[0], results[1], rtol=0)
+    assert_allclose(grams.scales, 1, rtol=0)
+
+
+class Stack(KernelSource):
+    """Kernels of rows that are given by their numbers."""
+
+    def __init__(self, stack):
+        self.stack = stack
+        self.layer_names = [f"kernel{layer}" for layer in range(len(stack))]
+
+    def prepare(self, X):
+        return np.asarray(X)
+
+    def block(self, batch, other=None):
+        other = batch if other is None else other
+        return self.stack[None][:, :, batch[:, None], other]
+
+    def diag(self, batch):
+        return self.stack[None][:, :, batch, batch]
 
 
 def test_cosine_gives_unit_diagonals_and_survives_zero_gradients(rng):
     stack, _, _ = random_problem(rng, 2)
     stack[:, 3] = stack[:, :, 3] = 0
-    diagonal = np.einsum("lii->li", stack).copy()
-    cosine = cosine_normalise(stack.copy(), diagonal, diagonal)
+    cosine = CosineKernels(Stack(stack))
+    batch = cosine.prepare(np.arange(24))
+    kernels = cosine.gram(batch)[0]
     expected = np.ones((2, 24))
     expected[:, 3] = 0
-    assert_allclose(np.einsum("lii->li", cosine), expected, rtol=1e-12)
-    assert np.abs(cosine).max() <= 1 + 1e-12
+    assert_allclose(np.einsum("lii->li", kernels), expected, rtol=1e-12)
+    assert_allclose(cosine.diag(batch)[0], expected, rtol=0)
+    assert np.abs(kernels).max() <= 1 + 1e-12
+    norms = np.sqrt(np.einsum("lii->li", stack))
+    norms[:, 3] = 1
+    assert_allclose(kernels, stack / norms[:, :, None] / norms[:, None, :], rtol=1e-12)
+    assert_allclose(cosine.block(batch[:5], batch[5:])[0], kernels[:, :5, 5:], rtol=1e-12)
 
 
-@pytest.mark.parametrize("apart", [True, False])
-def test_subset_of_the_kernels(apart, rng, monkeypatch):
+@pytest.mark.parametrize("per_output", [True, False])
+def test_subset_of_the_kernels(per_output, rng, monkeypatch):
     monkeypatch.setattr("sklearn_nftk.grams._grams._TILE_ROWS", 5)
     stack = random_problem(rng, 6)[0]
-    grams = StoredGrams(stack.reshape(2, 3, 24, 24) if apart else stack)
-    grams.scales = rng.uniform(1, 2, grams.scales.shape)
+    grams = stored(stack.reshape(2, 3, 24, 24) if per_output else stack)
+    grams = grams.scaled(rng.uniform(1, 2, grams.scales.shape))
     rows = np.array([0, 3, 4, 11, 20, 23])
     found = grams.subset(rows)
-    assert_allclose(found.stack, grams.stack[:, :, rows][:, :, :, rows], rtol=0)
+    assert_allclose(found.planes, grams.planes[:, :, rows][:, :, :, rows], rtol=0)
     weights = rng.uniform(size=(1, found.shape[1]))
     (expected,) = grams.combined(weights, [0])
     (combined,) = found.combined(weights, [0])
@@ -213,21 +257,21 @@ def test_rounding_in_place_of_a_kernel_counts_as_zero(rng):
     stack, Y, s = random_problem(rng, 2)
     features = 1e-15 * rng.standard_normal((24, 3))
     stack = np.concatenate([stack, (features @ features.T)[None]])
-    statistics = stack_statistics(stack, s / s.sum(), Y)
+    grams = stored(stack)
     with pytest.warns(UserWarning, match=r"zero or constant .*\['c'\]"):
-        _, alive = layer_scales([statistics], "variance", stack.dtype, ["a", "b", "c"])
-    assert alive.tolist() == [[True, True, False]]
+        mask = scale(grams, grams.statistics(s / s.sum(), Y), "variance")[2]
+    assert mask.tolist() == [[True, True, False]]
 
 
-@pytest.mark.parametrize("apart", [True, False])
-def test_quadratic_forms_of_tiles(apart, rng, monkeypatch):
+@pytest.mark.parametrize("per_output", [True, False])
+def test_quadratic_forms_of_tiles(per_output, rng, monkeypatch):
     monkeypatch.setattr("sklearn_nftk.grams._grams._TILE_ROWS", 5)
     stack = random_problem(rng, 6)[0]
-    grams = StoredGrams(stack.reshape(2, 3, 24, 24) if apart else stack)
-    grams.scales = rng.uniform(1, 2, grams.scales.shape)
-    A, families = rng.standard_normal((24, 3)), [0, 1, 0] if apart else [0, 0, 0]
-    found = grams.quadratics(A, families)
-    for column, family in enumerate(families):
+    grams = stored(stack.reshape(2, 3, 24, 24) if per_output else stack)
+    grams = grams.scaled(rng.uniform(1, 2, grams.scales.shape))
+    A, kernels = rng.standard_normal((24, 3)), [0, 1, 0] if per_output else [0, 0, 0]
+    found = grams.quadratics(A, kernels)
+    for column, kernel in enumerate(kernels):
         for layer in range(grams.shape[1]):
-            K = grams.stack[family, layer] / grams.scales[family, layer]
+            K = grams.planes[kernel, layer] / grams.scales[kernel, layer]
             assert_allclose(found[layer, column], A[:, column] @ K @ A[:, column], rtol=1e-10)

@@ -1,14 +1,30 @@
-"""The scikit-learn estimators: thin, one for networks and one for precomputed kernels."""
+"""The scikit-learn estimators: thin, on networks and on precomputed kernels."""
 
-from ._base import BaseMultipleKernelMachine
+from ._base import BaseKernelMachine
 from ._classifier import MultiLayerNTKClassifier
+from ._decisions import (
+    contributions,
+    fitted,
+    kernel_blocks,
+    training_columns,
+    training_problem,
+    validated_test_set,
+    with_decisions,
+)
 from ._multiple_kernel import MultipleKernelClassifier, MultipleKernelRegressor
 from ._regressor import MultiLayerNTKRegressor
 
 __all__ = [
-    "BaseMultipleKernelMachine",
+    "BaseKernelMachine",
     "MultiLayerNTKClassifier",
     "MultiLayerNTKRegressor",
     "MultipleKernelClassifier",
     "MultipleKernelRegressor",
+    "contributions",
+    "fitted",
+    "kernel_blocks",
+    "training_columns",
+    "training_problem",
+    "validated_test_set",
+    "with_decisions",
 ]

@@ -2,9 +2,7 @@
 
 from typing import ClassVar
 
-from ..learner import KernelClassifierMixin
-from ..utils._progress import fit_progress
-from ..utils._sklearn import fit_context
+from ._classification import KernelClassifierMixin
 from ._multi_layer import BaseMultiLayerNTK
 from ._parameters import CLASSIFIER, LEARNER, NETWORK
 
@@ -183,38 +181,3 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
-        """Fit the classifier.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            More than two dimensions (images, sequences) where the network takes them; integers
-            reach networks that look them up in an embedding as integers. `InfiniteRNN` also takes
-            lists of sequences of different lengths.
-        y : array-like of shape (n_samples,)
-            Class labels, of any type.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative. A weight of k means the same as k repetitions of the row; rows of weight
-            0 are dropped first.
-
-        Returns
-        -------
-        MultiLayerNTKClassifier
-            The fitted estimator itself.
-
-        Raises
-        ------
-        ValueError
-            For invalid data or parameters, a network without exact tangent kernels, a device that
-            is not there, or kernel values that overflow.
-        MemoryError
-            If the kernels would not fit into memory.
-        """
-        X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
-        self._check_parameters(len(X))
-        with fit_progress(self, X, y, sample_weight) as report:
-            self._fit_layers(X, Y, s, sample_weight, len(self.classes_), report)
-        return self

@@ -1,122 +1,168 @@
-"""What estimators on networks share: a network of their own, its kernel source, and decisions."""
-
-import copy
+"""What estimators on networks share: X -> network -> layer kernels -> machine -> decisions."""
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
 
-from ..closed_form._sequences import validate_sequences
-from ..grams import StoredGrams, StreamedGrams, cosine_normalise
-from ..kernels import kernel_source
-from ..networks import MLP, InfiniteMLP, InfiniteNetwork, InfiniteRNN, build_network
-from ..utils._device import resolve_device
-from ..utils._memory import fits
-from ..utils._progress import progress
-from ._base import BaseMultipleKernelMachine
+from ..grams import CosineKernels, layer_grams
+from ..learner import array_keys, learn
+from ..networks import MLP, allow_nd, make_source, validated
+from ..utils._memory import working_memory
+from ..utils._progress import fit_progress, progress
+from ..utils._sklearn import fit_context
+from ._base import BaseKernelMachine
 
 
-class BaseMultiLayerNTK(BaseMultipleKernelMachine):
-    """Adds to the learner the chain network -> layers -> factors -> layer kernels.
+class BaseMultiLayerNTK(BaseKernelMachine):
+    """Adds to the learner the way from a network to its layer kernels.
 
-    Subclasses provide the parameters ``network, layers, outputs, device, dtype, n_jobs,
-    random_state, verbose``.
+    Subclasses provide the parameters ``network, layers, outputs, device, dtype, random_state``.
     """
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = self._allow_nd()
+        tags.input_tags.three_d_array = allow_nd(self.network)
         return tags
 
-    def _allow_nd(self):
-        """Whether samples may be images, sequences, ...: only a user's network can take them."""
-        return not (self.network is None or isinstance(self.network, MLP | InfiniteMLP))
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("_batch", None)  # what is computed again from X_fit_
+        return state
 
-    def _validated(self, X, y="no_validation", **checks):
-        if isinstance(self.network, InfiniteRNN):
-            return validate_sequences(self, X, y, layout=self.network.layout, **checks)
-        return validate_data(self, X, y, allow_nd=self._allow_nd(), **checks)
+    def set_params(self, **params):
+        """Set parameters, of the network too.
 
-    def _rows(self, X, kept):
-        return X[kept]
+        Parameters
+        ----------
+        **params
+            ``network__depth`` and the like reach the network. None means ``MLP()``, so that
+            ``network__hidden_layer_sizes`` makes one where there is none.
 
-    def _fit_layers(self, X, Y, s, sample_weight, n_outputs, report):
-        """Fit on validated rows; `n_outputs` is what a network drawn here would need."""
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        self.network_ = build_network(self.network, X.shape[1], n_outputs, int(seed))
-        source = self._kernel_source(X, fitted=False)
-        source.progress = report
-        self._check_outputs(source, n_outputs)
-        grams = self._layer_grams(source, X, Y.shape[1])
-        self._fit_grams(grams, source.layer_names, Y, s, sample_weight, report)
-        self.X_fit_ = X
+        Returns
+        -------
+        estimator
+            Itself.
+        """
+        of_network = any(name.startswith("network__") for name in params)
+        if of_network and params.get("network", self.network) is None:
+            params = {**params, "network": MLP()}
+        return super().set_params(**params)
+
+    @property
+    def network_(self):
+        """The network as it was kernelised, on the CPU, in evaluation mode."""
+        source = self.kernel_source_
+        return getattr(source, "network", source)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Learn from a training set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
+            More than two dimensions (images, sequences) where the network takes them; integers
+            reach networks that look them up in an embedding as integers. `InfiniteRNN` also takes
+            lists of sequences of different lengths.
+        y : array-like of shape (n_samples,), or (n_samples, n_targets) for a regressor
+            Class labels of any type, or real targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative. A weight of k means the same as k repetitions of the row; a factor
+            common to all changes nothing but ``C_``. Rows of weight 0 are dropped first.
+
+        Returns
+        -------
+        estimator
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError
+            For invalid data or parameters, a network without exact tangent kernels, a device that
+            is not there, or kernel values that overflow.
+        MemoryError
+            If the kernels would not fit into memory.
+        """
+        rows, targets = self._validated(X, y)
+        training = self._training_set(rows, targets, sample_weight)
+        self._check_parameters(training)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        with fit_progress(self, X, y, sample_weight) as report:
+            source = self._source(rows, targets, training, seed)  # network -> layers
+            batch = source.prepare(rows[training.first])  # -> tangent factors
+            grams = layer_grams(source, batch, report)  # -> layer kernels
+            problem = training.problem(grams, self._options(), seed)
+            fitted = learn(problem, report)  # -> statistics -> weights -> dual coefficients
+            self.kernel_source_, self.X_fit_ = source, rows[training.kept]
+            self._first, self._allow_nd = training.rows.first, allow_nd(self.network)
+            self._keep(fitted, training)
+            self._remember(batch)
         return self
 
-    def _kernel_source(self, X, *, fitted):
-        """Kernel source of `network_`, checked on the first rows of X.
-
-        A copy of the network is used, so that two threads can predict at once and the fitted
-        estimator stays on the CPU, from where any machine can load it.
-        """
-        infinite = isinstance(self.network_, InfiniteNetwork)
-        dtype = self.dtype
-        if fitted and not infinite:
-            dtype = next(self.network_.parameters()).dtype
-        source = kernel_source(
-            copy.deepcopy(self.network_),
-            X,
+    def _source(self, X, y, training, seed):
+        """Kernel source of the network, made for the distinct rows of a training set."""
+        n_decisions, n_outputs = training.Y.shape[1], self._n_outputs(training)
+        per_class = self.outputs == "per_class"
+        source = make_source(
+            self.network,
+            X[training.first],
+            y[training.first],
+            training.sample_weight,
+            seed,
             layers=self.layers,
-            outputs=self._heads(),
-            device=resolve_device(self.device, fallback=fitted),
-            dtype=dtype,
+            # one decision on two classes is about the difference of their outputs
+            outputs="difference" if per_class and n_decisions < n_outputs else self.outputs,
+            device=self.device,
+            dtype=self.dtype,
             n_jobs=self.n_jobs,
+            n_outputs=n_outputs,
         )
-        if not infinite:
-            self.network_.to(dtype=source.dtype)
-        return source
-
-    def _heads(self):
-        """What is kernelised of the outputs; one decision on two classes is their difference."""
-        two_classes = len(getattr(self, "classes_", ())) == 2
-        return "difference" if self.outputs == "per_class" and two_classes else self.outputs
-
-    def _check_outputs(self, source, n_outputs):
-        if self.outputs == "per_class" and source.n_outputs != n_outputs:
+        if per_class and source.n_outputs != n_outputs:
             raise ValueError(
                 "outputs='per_class' needs a network with one output for each class or target: "
                 f"{n_outputs}, not {source.n_outputs}. Use outputs='mean' for other networks."
             )
+        self._outputs = self.outputs
+        return CosineKernels(source) if self.normalize == "cosine" else source
 
-    def _layer_grams(self, source, X, n_decisions):
-        """The kernels of the training set, in memory if they fit there beside the solver."""
-        n_families = n_decisions if self.outputs == "per_class" else 1
-        stack_bytes = n_families * len(source.layer_names) * len(X) ** 2 * source.dtype.itemsize
-        cosine = self.normalize == "cosine"
-        if not fits(stack_bytes + 2 * 8 * len(X) ** 2):
-            return StreamedGrams(source, X, cosine=cosine)
-        stack = source.block(X)
-        return StoredGrams.normalised(stack) if cosine else StoredGrams(stack)
+    def _has_own_kernels(self, of_kernels):
+        return self._outputs == "per_class" or super()._has_own_kernels(of_kernels)
 
-    def _training_grams(self, X, n_decisions):
-        """The kernels of a training set under the fitted network."""
-        return self._layer_grams(self._kernel_source(X, fitted=True), X, n_decisions)
+    # -- data ------------------------------------------------------------------------------------
+
+    def _validated(self, X, y="no_validation", **checks):
+        return validated(self.network, self, X, y, **checks)
 
     def _test_set(self, X):
-        return self._validated(X, reset=False)
+        return validated(self.network_, self, X, reset=False, allow_nd=self._allow_nd)
 
-    def _blocks(self, X):
-        """Yield ``(rows, kernels with the training set)``, (L, b, n_fit) or (C, L, b, n_fit)."""
-        source = self._kernel_source(self.X_fit_, fitted=True)
-        training_set = source.prepare(self.X_fit_)
-        cosine = self.normalize == "cosine"
-        training_diagonal = source.diag(training_set) if cosine else None
-        step = self._rows_per_block(source.dtype.itemsize)
+    def _keys(self, X, rows):
+        return array_keys(X[rows])
+
+    # -- kernels ---------------------------------------------------------------------------------
+
+    def _grams(self, X, training):
+        """Kernels of another training set under the fitted network."""
+        source = self.kernel_source_
+        return layer_grams(source, source.prepare(X[training.first]))
+
+    def _remember(self, batch):
+        """Keep the training set as it was prepared, where it is small beside working memory."""
+        self.__dict__.pop("_batch", None)
+        if getattr(batch, "nbytes", np.inf) <= working_memory():
+            self._batch = batch
+
+    def _training_batch(self):
+        batch = getattr(self, "_batch", None)
+        if batch is None:
+            batch = self.kernel_source_.prepare(self.X_fit_[self._first])
+            self._remember(batch)
+        return batch
+
+    def _blocks(self, X, step):
+        """Yield ``(rows, kernels with the distinct training rows)``, (H, L, b, m)."""
+        source, training_batch = self.kernel_source_, self._training_batch()
         with progress(len(X), "contributions", enabled=self.verbose) as bar:
             for start in range(0, len(X), step):
-                rows = slice(start, start + step)
-                batch = source.prepare(X[rows])
-                block = source.block(batch, training_set)
-                if cosine:
-                    cosine_normalise(block, source.diag(batch), training_diagonal)
-                yield rows, block
-                bar.update(len(batch))
+                rows = slice(start, min(start + step, len(X)))
+                yield rows, source.block(source.prepare(X[rows]), training_batch)
+                bar.update(rows.stop - rows.start)

@@ -6,20 +6,22 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from ..grams import StoredGrams
-from ..learner import KernelClassifierMixin, KernelRegressorMixin
+from ..learner import kernel_keys, learn
 from ..utils._memory import require_memory
 from ..utils._progress import fit_progress
 from ..utils._sklearn import fit_context
 from ..utils._tiles import upper_tiles
-from ._base import BaseMultipleKernelMachine
+from ._base import BaseKernelMachine
+from ._classification import KernelClassifierMixin
 from ._parameters import CLASSIFIER, LEARNER, REGRESSOR
+from ._regression import KernelRegressorMixin
 
 # Of the largest diagonal entry: what counts as asymmetry and not as rounding.
 _ASYMMETRY = 1e-5
 _TILE_ROWS = 512
 
 
-class _BaseMultipleKernel(BaseMultipleKernelMachine):
+class _BaseMultipleKernel(BaseKernelMachine):
     """Adds to the learner the validation of kernel stacks."""
 
     def __sklearn_tags__(self):
@@ -28,7 +30,53 @@ class _BaseMultipleKernel(BaseMultipleKernelMachine):
         tags.input_tags.three_d_array = True
         return tags
 
+    @fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Learn from the kernels of a training set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_samples, n_kernels) or (n_samples, n_samples)
+            Kernels of the training set with itself; two dimensions are one kernel.
+        y : array-like of shape (n_samples,), or (n_samples, n_targets) for a regressor
+            Class labels of any type, or real targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative. A weight of k means the same as k repetitions of the row; a factor
+            common to all changes nothing but ``C_``. Rows of weight 0 are dropped first.
+
+        Returns
+        -------
+        estimator
+            The fitted estimator itself.
+
+        Raises
+        ------
+        ValueError
+            For invalid data or parameters, or kernels that are not square and symmetric.
+        MemoryError
+            If there is no room to solve for a combined kernel.
+        """
+        stack, targets = self._validated(X, y)
+        training = self._training_set(stack, targets, sample_weight)
+        self._check_parameters(training)
+        with fit_progress(self, X, y, sample_weight) as report:
+            grams = self._grams(stack, training)  # layer kernels
+            problem = training.problem(grams, self._options())
+            fitted = learn(problem, report)  # -> statistics -> weights -> dual coefficients
+            self._columns = None if len(training.first) == len(stack) else training.first
+            self._keep(fitted, training)
+        return self
+
+    def _check_parameters(self, training):
+        super()._check_parameters(training)
+        if self.normalize == "cosine":
+            raise ValueError(
+                "normalize='cosine' needs the diagonal of the kernels at test points, which a "
+                "stack does not have; divide the kernels before, or use another normalize."
+            )
+
     def _validated(self, X, y, **checks):
+        _check_layout(X)
         X, y = validate_data(self, X, y, allow_nd=True, **checks)
         X = _stack(X)
         if X.shape[0] != X.shape[1]:
@@ -36,36 +84,11 @@ class _BaseMultipleKernel(BaseMultipleKernelMachine):
                 "X must hold the kernels of the training set with itself, shape (n, n, L) or "
                 f"(n, n); got shape {X.shape}."
             )
+        _check_symmetric(X)
         return X, y
 
-    def _rows(self, X, kept):
-        self._columns = None if kept.all() else np.flatnonzero(kept)
-        return X if kept.all() else X[np.ix_(kept, kept)]
-
-    def _check_parameters(self, n_rows):
-        super()._check_parameters(n_rows)
-        if self.normalize == "cosine":
-            raise ValueError(
-                "normalize='cosine' needs the diagonal of the kernels at test points, which a "
-                "stack does not have; divide the kernels before, or use another normalize."
-            )
-
-    def _fit_stack(self, X, Y, s, sample_weight, report):
-        """Fit on a validated stack (n, n, L)."""
-        grams = self._training_grams(X, Y.shape[1])
-        names = [f"kernel{index}" for index in range(X.shape[2])]
-        return self._fit_grams(grams, names, Y, s, sample_weight, report)
-
-    def _training_grams(self, X, n_decisions):
-        """The kernels of a stack, which all decisions share."""
-        _check_symmetric(X)
-        planes = np.moveaxis(X, -1, 0)
-        if not planes.flags.c_contiguous:
-            require_memory(planes.nbytes, f"A copy of the kernel stack of shape {X.shape}")
-            planes = np.ascontiguousarray(planes)
-        return StoredGrams(planes)
-
     def _test_set(self, X):
+        _check_layout(X, self.n_features_in_)
         X = _stack(validate_data(self, X, allow_nd=True, reset=False))
         n_layers = self.kernel_weights_.shape[1]
         if X.shape[2] != n_layers:
@@ -74,14 +97,30 @@ class _BaseMultipleKernel(BaseMultipleKernelMachine):
             )
         return X
 
-    def _blocks(self, X):
-        """Yield ``(rows, kernels with the training set)``, shape (L, b, n_fit)."""
-        step = self._rows_per_block(X.itemsize)
+    def _keys(self, X, rows):
+        planes = np.moveaxis(X, -1, 0)
+        return kernel_keys(planes if len(rows) == len(X) else planes[:, rows[:, None], rows])
+
+    def _grams(self, X, training):
+        """Kernels of the distinct rows, which all decisions share."""
+        first = training.first
+        planes = np.moveaxis(X, -1, 0)
+        if len(first) != len(X) or not planes.flags.c_contiguous:
+            shape = (len(planes), len(first), len(first))
+            n_bytes = planes.itemsize * np.prod(shape, dtype=float)
+            require_memory(n_bytes, f"A copy of the kernel stack of shape {shape}")
+            planes = np.ascontiguousarray(
+                planes if len(first) == len(X) else planes[:, first[:, None], first]
+            )
+        return StoredGrams(planes[None], [f"kernel{index}" for index in range(len(planes))])
+
+    def _blocks(self, X, step):
+        """Yield ``(rows, kernels with the distinct training rows)``, (1, L, b, m)."""
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
             block = X[rows] if self._columns is None else X[rows][:, self._columns]
             # Matrix products want contiguous planes.
-            yield rows, np.ascontiguousarray(np.moveaxis(block, -1, 0))
+            yield rows, np.ascontiguousarray(np.moveaxis(block, -1, 0))[None]
 
 
 class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
@@ -159,38 +198,6 @@ class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
-        """Fit the classifier.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_samples, n_kernels) or (n_samples, n_samples)
-            Kernels of the training set with itself; two dimensions are one kernel.
-        y : array-like of shape (n_samples,)
-            Class labels, of any type.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative. A weight of k means the same as k repetitions of the row; rows of weight
-            0 are dropped first.
-
-        Returns
-        -------
-        MultipleKernelClassifier
-            The fitted estimator itself.
-
-        Raises
-        ------
-        ValueError
-            For invalid data or parameters, or kernels that are not square and symmetric.
-        MemoryError
-            If there is no room to solve for a combined kernel.
-        """
-        X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
-        self._check_parameters(len(X))
-        with fit_progress(self, X, y, sample_weight) as report:
-            self._fit_stack(X, Y, s, sample_weight, report)
-        return self
-
 
 class MultipleKernelRegressor(KernelRegressorMixin, _BaseMultipleKernel):
     """Multiple kernel ridge regression on precomputed kernels.
@@ -254,36 +261,30 @@ class MultipleKernelRegressor(KernelRegressorMixin, _BaseMultipleKernel):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
-        """Fit the regressor.
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_samples, n_kernels) or (n_samples, n_samples)
-            Kernels of the training set with itself; two dimensions are one kernel.
-        y : array-like of shape (n_samples,) or (n_samples, n_targets)
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative. A weight of k means the same as k repetitions of the row; rows of weight
-            0 are dropped first.
+def _check_layout(X, n_fit=None):
+    """Refuse kernels along the first axis: lists of kernels, and stacks (L, n, m).
 
-        Returns
-        -------
-        MultipleKernelRegressor
-            The fitted estimator itself.
+    `n_fit` is the number of training samples, None in fit.
+    """
+    shape = _shape(X)
+    if shape is None or len(shape) != 3:
+        return
+    n_samples, n_columns, last = shape
+    kernels_first = n_samples != n_columns == last if n_fit is None else n_columns != n_fit == last
+    if kernels_first:
+        raise ValueError(
+            "X must have shape (n, n, L) in fit and (n_test, n, L) in predict, the kernels along "
+            f"the last axis; got shape {shape}, a list of kernels or a stack that has them "
+            "first. Use np.stack(kernels, axis=-1) or np.moveaxis(X, 0, -1)."
+        )
 
-        Raises
-        ------
-        ValueError
-            For invalid data or parameters, or kernels that are not square and symmetric.
-        MemoryError
-            If there is no room to solve for a combined kernel.
-        """
-        X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
-        self._check_parameters(len(X))
-        with fit_progress(self, X, y, sample_weight) as report:
-            self._fit_stack(X, Y, s, sample_weight, report)
-        return self
+
+def _shape(X):
+    try:
+        return np.shape(X)
+    except ValueError:  # ragged, which validation says better
+        return None
 
 
 def _stack(X):

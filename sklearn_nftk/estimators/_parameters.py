@@ -6,16 +6,12 @@ import torch
 
 from ..grams import NORMALIZATIONS
 from ..utils._sklearn import Interval, StrOptions
+from ..weights import METHODS
 
-# of the learner: kernels in, decisions out
+# of the learner: kernels in, decisions out; with those that weight methods read
 LEARNER = {
     "normalize": [StrOptions(set(NORMALIZATIONS))],
-    "kernel_weights": [
-        StrOptions({"alignment", "margin", "lp", "uniform", "sum"}),
-        "array-like",
-    ],
-    "p": [Interval(Real, 1, None, closed="neither")],
-    "shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})],
+    "kernel_weights": [StrOptions(set(METHODS)), "array-like"],
     "per_class": ["boolean"],
     "loss": [StrOptions({"squared", "hinge"})],
     "C": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
@@ -24,6 +20,8 @@ LEARNER = {
     "n_jobs": [Integral, None],
     "verbose": ["verbose"],
 }
+for _method in METHODS.values():
+    LEARNER.update(_method.constraints)
 # of the way from a network to its kernels
 NETWORK = {
     "network": "no_validation",  # recognised, or refused by name, in networks/

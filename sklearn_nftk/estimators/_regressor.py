@@ -2,11 +2,9 @@
 
 from typing import ClassVar
 
-from ..learner import KernelRegressorMixin
-from ..utils._progress import fit_progress
-from ..utils._sklearn import fit_context
 from ._multi_layer import BaseMultiLayerNTK
 from ._parameters import LEARNER, NETWORK, REGRESSOR
+from ._regression import KernelRegressorMixin
 
 
 class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
@@ -92,35 +90,3 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
-
-    @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
-        """Fit the regressor.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features) or (n_samples, ...)
-            As in :class:`MultiLayerNTKClassifier`.
-        y : array-like of shape (n_samples,) or (n_samples, n_targets)
-        sample_weight : array-like of shape (n_samples,), default=None
-            Non-negative. A weight of k means the same as k repetitions of the row; rows of weight
-            0 are dropped first.
-
-        Returns
-        -------
-        MultiLayerNTKRegressor
-            The fitted estimator itself.
-
-        Raises
-        ------
-        ValueError
-            For invalid data or parameters, a network without exact tangent kernels, a device that
-            is not there, or kernel values that overflow.
-        MemoryError
-            If the kernels would not fit into memory.
-        """
-        X, Y, s, sample_weight = self._training_set(X, y, sample_weight)
-        self._check_parameters(len(X))
-        with fit_progress(self, X, y, sample_weight) as report:
-            self._fit_layers(X, Y, s, sample_weight, Y.shape[1], report)
-        return self

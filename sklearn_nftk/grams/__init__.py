@@ -1,17 +1,19 @@
 """The n x n layer kernels of a training set: stored or streamed, statistics, normalisation."""
 
-from ._grams import FamilyView, LayerGrams, StoredGrams, StreamedGrams
-from ._normalize import NORMALIZATIONS, cosine_normalise, layer_scales
+from ._cosine import CosineKernels
+from ._grams import Grams, StoredGrams
+from ._normalize import NORMALIZATIONS, scale
 from ._statistics import KernelStatistics, StatisticsAccumulator
+from ._streamed import StreamedGrams, layer_grams
 
 __all__ = [
     "NORMALIZATIONS",
-    "FamilyView",
+    "CosineKernels",
+    "Grams",
     "KernelStatistics",
-    "LayerGrams",
     "StatisticsAccumulator",
     "StoredGrams",
     "StreamedGrams",
-    "cosine_normalise",
-    "layer_scales",
+    "layer_grams",
+    "scale",
 ]

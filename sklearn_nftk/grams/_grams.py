@@ -1,88 +1,103 @@
-"""The layer kernels of a training set as the learner sees them: held in memory, or streamed.
+"""The layer kernels of a training set as weights and solvers see them."""
 
-H families of L kernels: one family for all decisions, or one for each (``outputs="per_class"``).
-Kernels are in units of their scales: ``K_l = Theta_l / s_l``.
-"""
+import copy
+from abc import ABC, abstractmethod
 
 import numpy as np
 
 from ..utils._memory import available_memory, require_memory
 from ..utils._threads import one_blas_thread
 from ..utils._tiles import upper_tiles
-from ._normalize import cosine_normalise
 from ._statistics import StatisticsAccumulator
 
 # Tiles of stored kernels: the float64 copy of a tile is the only temporary.
 _TILE_ROWS = 512
 
 
-class LayerGrams:
-    """What weights and solvers ask of n x n kernels of L layers.
+class Grams(ABC):
+    """H x L symmetric n x n kernels in units of their scales, ``K_l = Theta_l / s_l``.
 
-    Subclasses yield the kernels tile by tile; everything else follows.
+    H is 1 where all decisions share their kernels, else each decision has kernels of its own
+    (``outputs="per_class"``). Never changed once made: `scaled` returns others on the same data.
 
-    Attributes
+    Parameters
     ----------
     shape : tuple
         (H, L, n).
     dtype : numpy.dtype
         The precision the kernels were computed in.
-    apart : bool
-        Whether each decision has kernels of its own, H = n_decisions; else H = 1.
+    layer_names : list of str
+
+    Attributes
+    ----------
     scales : ndarray of shape (H, L)
-        What the kernels are divided by; ones until they are known.
+        What the kernels are divided by: ones, unless it was `scaled`.
     """
 
-    apart: bool
-    shape: tuple[int, int, int]
-    dtype: np.dtype
-    scales: np.ndarray
+    def __init__(self, shape, dtype, layer_names):
+        self.shape = shape
+        self.dtype = np.dtype(dtype)
+        self.layer_names = list(layer_names)
+        self.scales = np.ones(shape[:2])
 
-    def tiles(self):
+    @abstractmethod
+    def tiles(self, progress=None):
         """Yield ``(rows, columns, tile)`` of the upper half of the unscaled kernels.
 
         Tiles have shape (H, L, len(rows), len(columns)).
         """
-        raise TypeError(f"{type(self).__name__} does not define tiles")
 
-    def family(self, decision):
-        """Which kernels a decision uses."""
-        return decision if self.apart else 0
+    def scaled(self, scales):
+        """Return the kernels divided by scales of shape (H, L), on the same data."""
+        other = copy.copy(self)
+        other.scales = self.scales * scales
+        return other
 
-    def decisions(self, family, n_decisions):
-        """Which decisions use these kernels."""
-        return slice(family, family + 1) if self.apart else slice(0, n_decisions)
+    def kernel_of(self, decision):
+        """Index of the kernels that a decision uses, 0 to H - 1."""
+        return decision if self.shape[0] > 1 else 0
+
+    def decisions_of(self, kernel, n_decisions):
+        """Return the slice of the decisions that use these kernels."""
+        return slice(kernel, kernel + 1) if self.shape[0] > 1 else slice(0, n_decisions)
 
     def statistics(self, p, Y):
-        """Statistics of each family with the targets of its decisions: a list of length H.
+        """Statistics of the kernels with the targets that use them: a list of length H.
 
         Parameters
         ----------
         p : ndarray of shape (n,)
             Sample probabilities.
         Y : ndarray of shape (n, n_decisions)
+
+        Returns
+        -------
+        list of KernelStatistics
         """
-        n_families, n_layers, _ = self.shape
+        n_kernels, n_layers, _ = self.shape
         accumulators = [
-            StatisticsAccumulator(p, Y[:, self.decisions(family, Y.shape[1])], n_layers)
-            for family in range(n_families)
+            StatisticsAccumulator(p, Y[:, self.decisions_of(h, Y.shape[1])], n_layers)
+            for h in range(n_kernels)
         ]
         for rows, columns, tile in self.tiles():
             with one_blas_thread():
                 for accumulator, kernels in zip(accumulators, tile, strict=True):
                     accumulator.add(rows, columns, kernels)
-        results = [accumulator.result() for accumulator in accumulators]
-        return [r.scaled(scales) for r, scales in zip(results, self.scales, strict=True)]
+        return [
+            accumulator.result().scaled(scales)
+            for accumulator, scales in zip(accumulators, self.scales, strict=True)
+        ]
 
-    def combined(self, weights, families):
+    def combined(self, weights, kernels):
         """Yield ``sum_l w_kl K_l`` for each row of weights: float64 of shape (n, n), to keep.
 
         Parameters
         ----------
         weights : ndarray of shape (k, L)
-        families : sequence of k int
+        kernels : sequence of k int
+            The kernels, 0 to H - 1, that each row combines.
         """
-        coefficients = weights / self.scales[families]
+        coefficients = weights / self.scales[kernels]
         n = self.shape[2]
         available = available_memory()
         # One goes to the solver, which wants as much again.
@@ -93,36 +108,52 @@ class LayerGrams:
             sums = [np.empty((n, n)) for _ in some]
             for rows, columns, tile in self.tiles():
                 for K, k in zip(sums, some, strict=True):
-                    part = np.tensordot(coefficients[k], tile[families[k]], axes=1)
+                    part = np.tensordot(coefficients[k], tile[kernels[k]], axes=1)
                     K[rows, columns] = part
                     if rows != columns:
                         K[columns, rows] = part.T
             while sums:
                 yield sums.pop(0)
 
+    def quadratics(self, A, kernels):
+        """``a_j' K_l a_j`` for each column of A, shape (L, k).
+
+        Parameters
+        ----------
+        A : ndarray of shape (n, k)
+        kernels : sequence of k int
+            The kernels, 0 to H - 1, of each column.
+        """
+        sums = np.zeros((self.shape[1], A.shape[1]))
+        for rows, columns, tile in self.tiles():
+            mirrored = 1 + (rows != columns)
+            for kernel in set(kernels):
+                mine = np.equal(kernels, kernel)
+                products = tile[kernel] @ A[columns][:, mine]  # (L, r, k)
+                sums[:, mine] += mirrored * np.einsum("rk,lrk->lk", A[rows][:, mine], products)
+        return sums / self.scales[kernels].T
+
     def subset(self, rows):
-        """The kernels of some rows among themselves, held in memory.
+        """Kernels of some rows among themselves, held in memory.
 
         Parameters
         ----------
         rows : ndarray of int
             In ascending order.
         """
-        stack = np.empty((*self.shape[:2], len(rows), len(rows)), dtype=self.dtype)
+        planes = np.empty((*self.shape[:2], len(rows), len(rows)), dtype=self.dtype)
         for of_rows, of_columns, tile in self.tiles():
             i, j = (
                 np.searchsorted(rows, [part.start, part.stop]) for part in (of_rows, of_columns)
             )
             mine, others = rows[slice(*i)] - of_rows.start, rows[slice(*j)] - of_columns.start
             part = tile[..., mine[:, None], others]
-            stack[..., slice(*i), slice(*j)] = part
-            stack[..., slice(*j), slice(*i)] = part.swapaxes(-1, -2)
-        found = StoredGrams(stack if self.apart else stack[0])
-        found.scales = self.scales
-        return found
+            planes[..., slice(*i), slice(*j)] = part
+            planes[..., slice(*j), slice(*i)] = part.swapaxes(-1, -2)
+        return StoredGrams(planes, self.layer_names).scaled(self.scales)
 
     def stored(self):
-        """The same kernels, held in memory.
+        """Hold the kernels in memory.
 
         Raises
         ------
@@ -133,86 +164,34 @@ class LayerGrams:
         require_memory(n_bytes, "Keeping the layer kernels", advice="Use fewer rows.")
         return self.subset(np.arange(self.shape[2]))
 
-    def quadratics(self, A, families):
-        """``a_j' K_l a_j`` for each column of A, shape (L, k).
 
-        Parameters
-        ----------
-        A : ndarray of shape (n, k)
-        families : sequence of k int
-        """
-        found = np.zeros((self.shape[1], A.shape[1]))
-        for rows, columns, tile in self.tiles():
-            mirrored = 1 + (rows != columns)
-            for family in set(families):
-                mine = np.equal(families, family)
-                sums = tile[family] @ A[columns][:, mine]  # (L, r, k)
-                found[:, mine] += mirrored * np.einsum("rk,lrk->lk", A[rows][:, mine], sums)
-        return found / self.scales[families].T
-
-
-class FamilyView:
-    """Some layers of one family, for solvers that combine them again and again.
-
-    Parameters
-    ----------
-    grams : LayerGrams
-    family : int
-    used : ndarray of bool, shape (L,)
-        The layers that are seen.
-    """
-
-    def __init__(self, grams, family, used):
-        self.grams = grams
-        self.family = family
-        self.used = used
-
-    def combined(self, weights):
-        """``sum_l w_l K_l`` in float64, shape (n, n), to keep."""
-        row = np.zeros(len(self.used))
-        row[self.used] = weights
-        return next(self.grams.combined(row[None], [self.family]))
-
-    def quadratics(self, A):
-        """``a_j' K_l a_j``, shape (L, k)."""
-        return self.grams.quadratics(A, [self.family] * A.shape[1])[self.used]
-
-
-class StoredGrams(LayerGrams):
+class StoredGrams(Grams):
     """Kernels held in memory.
 
     Parameters
     ----------
-    stack : ndarray of shape (L, n, n) or (H, L, n, n)
-        Symmetric planes.
+    planes : ndarray of shape (H, L, n, n)
+        Symmetric; never written to.
+    layer_names : list of str
     """
 
-    def __init__(self, stack):
-        self.apart = stack.ndim == 4
-        self.stack = stack if self.apart else stack[None]
-        self.shape = self.stack.shape[:3]
-        self.dtype = stack.dtype
-        self.scales = np.ones(self.shape[:2])
-
-    @classmethod
-    def normalised(cls, stack):
-        """Divide the kernels by the norms of the samples, in place: ``normalize="cosine"``."""
-        diagonal = np.ascontiguousarray(stack.diagonal(axis1=-2, axis2=-1))
-        return cls(cosine_normalise(stack, diagonal, diagonal))
+    def __init__(self, planes, layer_names):
+        super().__init__(planes.shape[:3], planes.dtype, layer_names)
+        self.planes = planes
 
     def stored(self):
-        """The kernels are in memory already."""
+        """Return the kernels themselves: they are in memory already."""
         return self
 
-    def tiles(self):
+    def tiles(self, progress=None):
         """Yield ``(rows, columns, tile)`` of the upper half of the unscaled kernels."""
         for rows, columns in upper_tiles(self.shape[2], _TILE_ROWS):
-            yield rows, columns, self.stack[:, :, rows, columns]
+            yield rows, columns, self.planes[:, :, rows, columns]
 
-    def combined(self, weights, families):
+    def combined(self, weights, kernels):
         """Yield ``sum_l w_kl K_l`` for each row of weights, one after the other."""
-        for row, family in zip(weights, families, strict=True):
-            yield self._combined(row / self.scales[family], self.stack[family])
+        for row, kernel in zip(weights, kernels, strict=True):
+            yield self._combined(row / self.scales[kernel], self.planes[kernel])
 
     def _combined(self, coefficients, planes):
         used = np.flatnonzero(coefficients)
@@ -225,37 +204,3 @@ class StoredGrams(LayerGrams):
             for layer in used[1:]:
                 K[rows] += coefficients[layer] * planes[layer, rows]
         return K
-
-
-class StreamedGrams(LayerGrams):
-    """Kernels computed again in each pass, where they do not fit into memory.
-
-    Parameters
-    ----------
-    source : KernelSource
-    X : array-like of shape (n, ...)
-    cosine : bool
-        Divide the kernels by the norms of the samples.
-    """
-
-    def __init__(self, source, X, *, cosine=False):
-        self.source = source
-        self.batch = source.prepare(X)
-        diagonal = source.diag(self.batch)
-        self.apart = diagonal.ndim == 3
-        diagonal = self._families_first(diagonal)
-        self.diagonal = diagonal if cosine else None
-        self.shape = diagonal.shape
-        self.dtype = diagonal.dtype
-        self.scales = np.ones(self.shape[:2])
-
-    def tiles(self):
-        """Yield ``(rows, columns, tile)`` of the upper half of the unscaled kernels."""
-        for rows, columns, tile in self.source.tiles(self.batch):
-            tile = self._families_first(tile)
-            if self.diagonal is not None:
-                cosine_normalise(tile, self.diagonal[..., rows], self.diagonal[..., columns])
-            yield rows, columns, tile
-
-    def _families_first(self, kernels):
-        return kernels if self.apart else kernels[None]

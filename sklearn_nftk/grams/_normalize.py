@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 
-# name -> scales from the statistics; "cosine" is a transformation and leaves nothing to scale
+# name -> scales from the statistics; "cosine" is a kernel source of its own (`_cosine`), which
+# leaves nothing to scale
 NORMALIZATIONS = {
     "variance": lambda statistics: statistics.variances,
     "trace": lambda statistics: statistics.mean_diagonal,
@@ -13,66 +14,54 @@ NORMALIZATIONS = {
 }
 
 
-def layer_scales(statistics, normalize, dtype, layer_names):
-    """Scale ``s_l`` of each layer, and which layers say anything.
+def scale(grams, statistics, normalize):
+    """Divide each layer's kernel by its scale ``s_l``.
 
     Parameters
     ----------
+    grams : Grams
     statistics : list of H KernelStatistics
-        One for each family of kernels.
+        Those of `grams`.
     normalize : {"variance", "trace", "cosine", "none"}
-    dtype : numpy.dtype
-        The precision the kernels were computed in: what is below it counts as constant.
-    layer_names : list of str
 
     Returns
     -------
+    grams : Grams
+        The scaled kernels.
     scales : ndarray of shape (H, L)
         Positive; 1 for kernels that are zero or constant.
-    alive : ndarray of bool, shape (H, L)
-        False for kernels that are zero or constant: they get weight 0.
+    mask : ndarray of bool, shape (H, L)
+        The active layers: False for kernels that are zero or constant, which get weight 0.
 
     Warns
     -----
     UserWarning
         Naming the layers whose kernel is zero or constant.
     """
-    variances = np.array([found.variances for found in statistics])
-    diagonals = np.array([found.mean_diagonal for found in statistics])
-    eps = 64 * np.finfo(dtype).eps
-    # A gradient that vanishes exactly (of a shift before a normalisation, say) leaves rounding of
-    # the other gradients behind.
-    noise = eps**2 * diagonals.max(axis=1, keepdims=True)
-    alive = (variances > eps * np.abs(diagonals)) & (diagonals > noise)
-    if not alive.all():
-        names = [name for name, ok in zip(layer_names, alive.all(axis=0), strict=True) if not ok]
-        every = alive.any(axis=1).all()
-        consequence = "they get weight 0" if every else "so the weights are uniform"
+    mask = _active(statistics, grams.dtype)
+    if not mask.all():
+        constant = [
+            name for name, ok in zip(grams.layer_names, mask.all(axis=0), strict=True) if not ok
+        ]
+        some_active = mask.any(axis=1).all()
+        consequence = "they get weight 0" if some_active else "so the weights are uniform"
         warnings.warn(
-            f"The kernels of these layers are zero or constant on the training set: {names}; "
+            f"The kernels of these layers are zero or constant on the training set: {constant}; "
             f"{consequence}.",
             UserWarning,
             stacklevel=2,
         )
-    scales = np.array([NORMALIZATIONS[normalize](found) for found in statistics])
-    return np.where(alive, scales, 1.0), alive
+    scales = np.array([NORMALIZATIONS[normalize](of_kernel) for of_kernel in statistics])
+    scales = np.where(mask, scales, 1.0)
+    return grams.scaled(scales), scales, mask
 
 
-def cosine_normalise(block, row_diagonal, column_diagonal):
-    """Divide ``Theta_l(x, z)`` by ``sqrt(Theta_l(x, x) Theta_l(z, z))``, in place.
-
-    Parameters
-    ----------
-    block : ndarray of shape (..., n, m)
-    row_diagonal, column_diagonal : ndarray of shape (..., n) and (..., m)
-
-    Returns
-    -------
-    ndarray of shape (..., n, m)
-        `block`; samples whose gradient is zero have kernel value 0.
-    """
-    for diagonal, axis in ((row_diagonal, -1), (column_diagonal, -2)):
-        norms = np.sqrt(diagonal)
-        inverse = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-        block *= np.expand_dims(inverse, axis)
-    return block
+def _active(statistics, dtype):
+    """Mask (H, L) of the kernels that are more than a constant and rounding."""
+    variances = np.array([of_kernel.variances for of_kernel in statistics])
+    diagonals = np.array([of_kernel.mean_diagonal for of_kernel in statistics])
+    eps = 64 * np.finfo(dtype).eps
+    # A gradient that vanishes exactly (of a shift before a normalisation, say) leaves rounding of
+    # the other gradients behind.
+    noise = eps**2 * diagonals.max(axis=1, keepdims=True)
+    return (variances > eps * np.abs(diagonals)) & (diagonals > noise)

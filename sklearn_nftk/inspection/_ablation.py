@@ -1,13 +1,20 @@
 """How well decisions do without a layer, and with a layer alone."""
 
-import copy
-
 import numpy as np
 from sklearn.metrics import check_scoring
 from sklearn.utils import Bunch
 
-from ..utils._progress import progress, silent
-from ._unwrap import final_estimator, training_problem, transformed
+from ..estimators import (
+    contributions,
+    fitted,
+    kernel_blocks,
+    training_problem,
+    validated_test_set,
+    with_decisions,
+)
+from ..learner import learn_normalised, normalise
+from ..utils._progress import progress
+from ._unwrap import final_estimator, transformed
 
 
 def layer_ablation(
@@ -35,7 +42,8 @@ def layer_ablation(
     y : array-like of shape (n_samples,) or (n_samples, n_targets)
     scoring : str, callable or None, default=None
         As in :func:`sklearn.model_selection.cross_val_score`. None is the estimator's own
-        ``score``. Callables get the last step of a pipeline.
+        ``score``. Callables get the last step of a pipeline, as a view that knows its decisions on
+        these samples alone and raises for others.
     refit : bool, default=False
         False: dual coefficients are kept, and what a layer contributed is replaced by its mean
         over the training set - what the layer does in this machine. True: weights, C and dual
@@ -50,7 +58,7 @@ def layer_ablation(
 
     Returns
     -------
-    found : :class:`sklearn.utils.Bunch`
+    result : :class:`sklearn.utils.Bunch`
         With the attributes:
 
         score : float
@@ -81,57 +89,57 @@ def layer_ablation(
     ((3,), (3,))
     """
     machine = final_estimator(estimator)
-    X = machine._test_set(transformed(estimator, X))
-    n_layers = len(machine.layer_names_)
+    X = validated_test_set(machine, transformed(estimator, X))
+    learned = fitted(machine)
+    n_layers = len(learned.layer_names)
     layers = np.eye(n_layers, dtype=bool)
     subsets = [*~layers, *layers]
     scorer = check_scoring(machine, scoring)
     weighting = {} if sample_weight is None else {"sample_weight": sample_weight}
 
-    def score(sums, of):
+    def score(decisions, temperature=None):
         """Score of decisions that are known already, through all that a scorer may call."""
-        decided = copy.copy(of)
-        decided._contributions = lambda X: sums[:, :, None]
-        return scorer(decided, X, y, **weighting)
+        return scorer(with_decisions(machine, X, decisions, temperature), X, y, **weighting)
 
-    contributions = machine._contributions(X)
-    total = score(contributions.sum(axis=2), machine)
+    phi = contributions(machine, X)
+    total = score(phi.sum(axis=2) + learned.intercept)
     if refit:
         if training is None or len(training) not in (2, 3):
             raise ValueError("refit=True needs training=(X, y) or (X, y, sample_weight).")
         if n_layers == 1:
             raise ValueError("refit=True needs two layers or more; the estimator has one.")
-        machines = _refitted(estimator, training, subsets, verbose)
-        sums = np.empty((len(subsets), *contributions.shape[:2]))
-        for rows, block in machine._blocks(X):
-            for decisions, refitted in zip(sums, machines, strict=True):
-                decisions[rows] = refitted._block_contributions(block).sum(axis=2)
-        scores = [score(found, of) for found, of in zip(sums, machines, strict=True)]
-    else:
-        means = machine.mean_contributions_
         scores = [
-            score(np.where(subset, contributions, means).sum(axis=2), machine)
+            score(*decided) for decided in _refitted(estimator, X, training, subsets, verbose)
+        ]
+    else:
+        means = learned.mean_contributions
+        scores = [
+            score(np.where(subset, phi, means).sum(axis=2) + learned.intercept)
             for subset in subsets
         ]
-    without, alone = np.array(scores).reshape(2, n_layers)
+    without, alone = np.reshape(scores, (2, n_layers))
     return Bunch(
         score=total,
         without=without,
         alone=alone,
         drop=total - without,
-        layer_names=list(machine.layer_names_),
+        layer_names=list(learned.layer_names),
     )
 
 
-def _refitted(estimator, training, subsets, verbose):
-    """Copies of the machine that have learned from some of the layers each."""
-    machine, problem = training_problem(estimator, *training)
-    statistics, alive = machine._statistics(problem, machine.layer_names_)
+def _refitted(estimator, X, training, subsets, verbose):
+    """Decisions (n, n_decisions) and temperatures of machines that learn from some layers each."""
+    machine = final_estimator(estimator)
+    X_training, *rest = training
+    problem = training_problem(machine, transformed(estimator, X_training), *rest)
+    normalised = normalise(problem)
     machines = []
     with progress(len(subsets), "refits", enabled=verbose) as bar:
         for subset in subsets:
-            refitted = copy.copy(machine)
-            refitted._learn(problem, statistics, alive & subset, machine.layer_names_, silent)
-            machines.append(refitted)
+            machines.append(learn_normalised(normalised._replace(mask=normalised.mask & subset)))
             bar.update()
-    return machines
+    decisions = np.empty((len(subsets), len(X), problem.Y.shape[1]))
+    for rows, block in kernel_blocks(machine, X):
+        for values, refitted in zip(decisions, machines, strict=True):
+            values[rows] = refitted.contributions(block).sum(axis=2) + refitted.intercept
+    return zip(decisions, [refitted.temperature for refitted in machines], strict=True)

@@ -1,5 +1,6 @@
 """The exact split of a decision over the layers."""
 
+from ..estimators import contributions
 from ._unwrap import final_estimator, transformed
 
 
@@ -11,7 +12,7 @@ def layer_contributions(estimator, X, *, baseline="intercept"):
 
     Parameters
     ----------
-    estimator : estimator of sklearn_nftk or Pipeline ending in one
+    estimator : estimator of sklearn_nftk, Pipeline ending in one, or search over them
         Fitted. X is taken through the earlier steps of a pipeline.
     X : array-like of shape (n_samples, n_features)
     baseline : {"intercept", "mean"}, default="intercept"
@@ -47,7 +48,5 @@ def layer_contributions(estimator, X, *, baseline="intercept"):
     if baseline not in ("intercept", "mean"):
         raise ValueError(f"baseline must be 'intercept' or 'mean', got {baseline!r}.")
     machine = final_estimator(estimator)
-    contributions = machine._contributions(transformed(estimator, X))
-    if baseline == "mean":
-        contributions -= machine.mean_contributions_
-    return contributions
+    phi = contributions(machine, transformed(estimator, X))
+    return phi - machine.mean_contributions_ if baseline == "mean" else phi

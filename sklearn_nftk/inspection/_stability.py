@@ -4,8 +4,11 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils import Bunch, check_random_state, check_scalar
 
+from ..estimators import training_problem
+from ..learner import normalise
 from ..utils._progress import progress
-from ._unwrap import decision_names, training_problem
+from ..weights import weight_method
+from ._unwrap import decision_names, final_estimator, transformed
 
 
 def weight_stability(
@@ -42,7 +45,7 @@ def weight_stability(
 
     Returns
     -------
-    found : :class:`sklearn.utils.Bunch`
+    result : :class:`sklearn.utils.Bunch`
         With the attributes:
 
         weights : ndarray of shape (n_resamples, n_decisions, n_layers)
@@ -85,7 +88,9 @@ def weight_stability(
         max_val=1,
         include_boundaries="neither",
     )
-    machine, problem = training_problem(estimator, X, y, sample_weight)
+    machine = final_estimator(estimator)
+    problem = training_problem(machine, transformed(estimator, X), y, sample_weight)
+    method = weight_method(problem.options.kernel_weights)
     random_state = check_random_state(random_state)
     strata = _strata(problem.Y, is_classifier(machine))
     weights = np.empty((n_resamples, *machine.kernel_weights_.shape))
@@ -96,9 +101,8 @@ def weight_stability(
                 counts[rows] = random_state.multinomial(
                     len(rows), np.full(len(rows), 1 / len(rows))
                 )
-            resampled = problem.resampled(counts)
-            statistics, alive = machine._statistics(resampled, machine.layer_names_)
-            resample[:], _ = machine._learn_weights(resampled, statistics, alive)
+            resampled, statistics, _, mask = normalise(problem.resampled(counts))
+            resample[:] = method.weights(resampled, statistics, mask).weights
             bar.update()
     tail = 50 * (1 - confidence_level)
     low, high = np.percentile(weights, [tail, 100 - tail], axis=0)

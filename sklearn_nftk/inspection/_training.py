@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch, check_scalar
 
+from ..estimators import fitted, kernel_blocks, training_columns, validated_test_set
 from ..utils._memory import require_memory
 from ._unwrap import final_estimator, transformed
 
@@ -64,7 +65,7 @@ def training_contributions(estimator, X, *, per_layer=False, top=None):
     machine = final_estimator(estimator)
     if top is not None:
         check_scalar(top, "top", target_type=int, min_val=1)
-    X = machine._test_set(transformed(estimator, X))
+    X = validated_test_set(machine, transformed(estimator, X))
     n_decisions, n_fit = machine.dual_coef_.shape
     n_kept = n_fit if top is None else min(top, n_fit)
     layers = machine.kernel_weights_.shape[1:] if per_layer else ()
@@ -74,30 +75,31 @@ def training_contributions(estimator, X, *, per_layer=False, top=None):
         f"Training contributions of shape {shape}",
         advice="Ask for fewer samples, or for the largest contributions alone by `top`.",
     )
-    contributions = np.empty(shape)
+    result = np.empty(shape)
     indices: Any = None if top is None else np.empty(shape[:3], dtype=np.intp)
-    for rows, block in machine._blocks(X):
+    coefficients = fitted(machine).coefficients
+    columns, _ = training_columns(machine)
+    for rows, block in kernel_blocks(machine, X):
         for c in range(n_decisions):
-            planes = block[c] if block.ndim == 4 else block  # (L, b, n_fit)
+            planes = block[c if len(block) > 1 else 0][..., columns]  # (L, b, n_fit)
             dual_coef = machine.dual_coef_[c]
             if top is not None:
-                found = _largest(_contributions(machine, c, planes, dual_coef), n_kept)
-                indices[rows, c] = found
-                planes = np.take_along_axis(planes, found[None], axis=2)
-                dual_coef = dual_coef[found]
-            contributions[rows, c] = _contributions(
-                machine, c, planes, dual_coef, per_layer=per_layer
+                largest = _largest(_contributions(planes, coefficients[c], dual_coef), n_kept)
+                indices[rows, c] = largest
+                planes = np.take_along_axis(planes, largest[None], axis=2)
+                dual_coef = dual_coef[largest]
+            result[rows, c] = _contributions(
+                planes, coefficients[c], dual_coef, per_layer=per_layer
             )
-    return contributions if top is None else Bunch(indices=indices, contributions=contributions)
+    return result if top is None else Bunch(indices=indices, contributions=result)
 
 
-def _contributions(machine, c, planes, dual_coef, *, per_layer=False):
-    """``w_cl a_ci K_l(x, x_i)`` of decision c, with the layers last or summed.
+def _contributions(planes, coefficients, dual_coef, *, per_layer=False):
+    """``w_cl a_ci K_l(x, x_i)`` of a decision c, with the layers last or summed.
 
-    `planes` (L, b, k) and `dual_coef` (k,) or (b, k) are those of k training rows.
+    `planes` (L, b, k) and `dual_coef` (k,) or (b, k) are those of k training rows, `coefficients`
+    (L,) are ``w_cl / s_l``.
     """
-    scales = np.broadcast_to(machine.layer_scales_, machine.kernel_weights_.shape)
-    coefficients = machine.kernel_weights_[c] / scales[c]
     if per_layer:
         return np.moveaxis(planes, 0, -1) * coefficients * dual_coef[..., None]
     return np.tensordot(coefficients, planes, axes=1) * dual_coef
@@ -106,6 +108,6 @@ def _contributions(machine, c, planes, dual_coef, *, per_layer=False):
 def _largest(contributions, k):
     """Columns of the k largest absolute values of each row, in descending order."""
     sizes = -np.abs(contributions)
-    found = np.argpartition(sizes, k - 1, axis=1)[:, :k]
-    order = np.argsort(np.take_along_axis(sizes, found, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1)
+    largest = np.argpartition(sizes, k - 1, axis=1)[:, :k]
+    order = np.argsort(np.take_along_axis(sizes, largest, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(largest, order, axis=1)

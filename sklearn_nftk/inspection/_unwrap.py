@@ -1,29 +1,28 @@
-"""The fitted machine behind what the user has: an estimator, or a pipeline that ends in one."""
+"""The fitted machine behind what the user has: an estimator, a pipeline, or a search over them."""
 
-import copy
-
-import numpy as np
 from sklearn.base import is_classifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators import BaseMultipleKernelMachine
-from ..learner import Problem
+from ..estimators import BaseKernelMachine
 
 
 def final_estimator(estimator):
-    """Return the fitted machine itself, taken out of its pipeline.
+    """Return the fitted machine itself, taken out of its search and its pipeline.
 
     Raises
     ------
     TypeError
         If there is none.
+    NotFittedError
+        If it is not fitted.
     """
+    estimator = _best(estimator)
     machine = estimator[-1] if isinstance(estimator, Pipeline) else estimator
-    if not isinstance(machine, BaseMultipleKernelMachine):
+    if not isinstance(machine, BaseKernelMachine):
         raise TypeError(
-            "estimator must be a fitted estimator of sklearn_nftk or a pipeline that ends in one; "
-            f"got {type(machine).__name__}."
+            "estimator must be a fitted estimator of sklearn_nftk or a pipeline that ends in one, "
+            f"or a search with a best_estimator_ of this kind; got {type(machine).__name__}."
         )
     check_is_fitted(machine)
     return machine
@@ -31,43 +30,15 @@ def final_estimator(estimator):
 
 def transformed(estimator, X):
     """Take X through the earlier steps of a pipeline."""
+    estimator = _best(estimator)
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         return estimator[:-1].transform(X)
     return X
 
 
-def training_problem(estimator, X, y, sample_weight=None):
-    """The kernels of a training set under a fitted estimator, to learn from them again.
-
-    Returns
-    -------
-    machine : BaseMultipleKernelMachine
-        A copy, for the caller to change.
-    problem : Problem
-        With the kernels of all layers in memory.
-
-    Raises
-    ------
-    ValueError
-        If the classes or the number of features are not those of the estimator.
-    MemoryError
-        If the kernels do not fit into memory.
-    """
-    fitted = final_estimator(estimator)
-    machine = copy.copy(fitted)
-    X, Y, s, sample_weight = machine._training_set(transformed(estimator, X), y, sample_weight)
-    if machine.n_features_in_ != fitted.n_features_in_:
-        raise ValueError(
-            f"X has {machine.n_features_in_} features, but the estimator was fitted on "
-            f"{fitted.n_features_in_}."
-        )
-    if is_classifier(fitted) and not np.array_equal(machine.classes_, fitted.classes_):
-        raise ValueError(
-            f"y must have the classes of the estimator, {fitted.classes_.tolist()}; got "
-            f"{machine.classes_.tolist()}."
-        )
-    grams = machine._training_grams(X, Y.shape[1]).stored()
-    return machine, Problem(grams, Y, s, sample_weight)
+def _best(estimator):
+    """Best estimator of a fitted search such as GridSearchCV; others as they are."""
+    return getattr(estimator, "best_estimator_", estimator)
 
 
 def decision_names(machine):

@@ -1,6 +1,25 @@
-"""From the layer kernels of a training set to weights, coefficients and decisions."""
+"""The learner: problem -> weights -> dual coefficients -> `Fitted`; it sees kernels alone."""
 
+from ._fitted import Fitted
+from ._learn import NormalisedProblem, learn, learn_normalised, normalise
+from ._options import LearnerOptions
 from ._problem import Problem
-from ._targets import KernelClassifierMixin, KernelRegressorMixin
+from ._rows import DistinctRows, array_keys, distinct_rows, kernel_keys
+from ._targets import both_sides, class_weights, one_vs_rest_targets
 
-__all__ = ["KernelClassifierMixin", "KernelRegressorMixin", "Problem"]
+__all__ = [
+    "DistinctRows",
+    "Fitted",
+    "LearnerOptions",
+    "NormalisedProblem",
+    "Problem",
+    "array_keys",
+    "both_sides",
+    "class_weights",
+    "distinct_rows",
+    "kernel_keys",
+    "learn",
+    "learn_normalised",
+    "normalise",
+    "one_vs_rest_targets",
+]

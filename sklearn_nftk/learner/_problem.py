@@ -1,13 +1,26 @@
-"""The kernels and targets of one fit, and what can be solved for any weights on them."""
+"""The kernels and targets of one fit, and what can be solved on them for any weights."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from scipy.linalg import LinAlgWarning
 
-from ..grams import FamilyView
-from ..solvers import C_GRID, HingeOracle, RidgeOracle, hinge, loo_errors, ridge
+from ..grams import Grams
+from ..solvers import (
+    C_GRID,
+    HingeOracle,
+    RidgeOracle,
+    hinge,
+    loo_errors,
+    ridge,
+)
 from ..weights import Cut
+from ._options import LearnerOptions
+
+# Rows of each class that a sample of the rows holds at least.
+_LEAST_OF_A_CLASS = 10
 
 
 class Problem:
@@ -17,23 +30,48 @@ class Problem:
 
     Parameters
     ----------
-    grams : LayerGrams
+    grams : Grams
+        Of n distinct rows.
     Y : ndarray of shape (n, n_decisions)
         Targets: -1 and 1, or real.
     s : ndarray of shape (n,)
         Positive weights of the loss.
-    sample_weight : ndarray of shape (n,)
-        The part of s that means repeated rows.
+    options : LearnerOptions
+    sample_weight : ndarray of shape (n,), default=None
+        The part of s that is not due to weights of classes, for probabilities; None is s.
+    strata : ndarray of int, shape (n,), default=None
+        The class of each row, where there are classes.
+    order : ndarray of int, shape (n,), default=None
+        The rows in an order that does not depend on theirs; None is theirs.
+    seed : int
+        Of the sample of the rows.
+    largest_C : float
+        Beyond which float64 cannot solve for the squared loss.
     """
 
-    def __init__(self, grams, Y, s, sample_weight):
-        self.grams = grams
+    def __init__(
+        self,
+        grams,
+        Y,
+        s,
+        options=None,
+        *,
+        sample_weight=None,
+        strata=None,
+        order=None,
+        seed=0,
+        largest_C=np.inf,
+    ):
+        self.grams: Grams = grams
         self.Y = Y
         self.s = s
-        self.sample_weight = sample_weight
-        # Leaving a sample out takes away one of its repetitions.
-        self.rho = np.minimum(1.0, 1.0 / sample_weight)
-        self.families = [grams.family(c) for c in range(Y.shape[1])]
+        self.options: LearnerOptions = LearnerOptions() if options is None else options
+        self.sample_weight = s if sample_weight is None else sample_weight
+        self.strata = strata
+        self.order = np.arange(len(Y)) if order is None else order
+        self.seed = seed
+        self.largest_C = largest_C
+        self.kernels = [grams.kernel_of(c) for c in range(Y.shape[1])]
         self._chosen: dict[bytes, float] = {}
         self._solved: dict[tuple[bytes, float], Any] = {}
 
@@ -42,43 +80,116 @@ class Problem:
         """Sample probabilities."""
         return self.s / self.s.sum()
 
+    # -- other problems on the same kernels ------------------------------------------------------
+
+    def on(self, grams, statistics):
+        """State the same problem on scaled kernels, which are known by their statistics.
+
+        Beyond ``1 / (2 eps tr)``, tr the largest trace of the kernels weighted with s, the ridge
+        ``1 / (2 C)`` is less than what rounding does to the largest eigenvalue.
+        """
+        trace = self.s.sum() * max(of_kernel.mean_diagonal.max() for of_kernel in statistics)
+        return Problem(
+            grams,
+            self.Y,
+            self.s,
+            self.options,
+            sample_weight=self.sample_weight,
+            strata=self.strata,
+            order=self.order,
+            seed=self.seed,
+            largest_C=0.5 / max(np.finfo(float).eps * trace, np.finfo(float).tiny),
+        )
+
+    def resampled(self, counts):
+        """State the same problem with row i counted ``counts[i]`` times, shape (n,)."""
+        return self._on_rows(np.flatnonzero(counts), counts)
+
     def sample(self, n_rows):
-        """The same problem on at most so many rows, drawn once and for all."""
+        """State the same problem on at most so many rows, drawn without regard to their order.
+
+        Classes that would have fewer than ten rows get these (or all they have), at the expense
+        of their weight.
+
+        Returns
+        -------
+        Problem or None
+            None if so few rows cannot hold ten of each class.
+        """
         n = len(self.Y)
         if n <= n_rows:
             return self
-        return self._rows(np.sort(np.random.RandomState(0).permutation(n)[:n_rows]))
+        classes = np.zeros(n, dtype=int) if self.strata is None else self.strata
+        sizes = np.bincount(classes)
+        least = np.minimum(sizes, _LEAST_OF_A_CLASS)
+        if least.sum() > n_rows:
+            return None
+        rest = sizes - least
+        taken = least + (n_rows - least.sum()) * rest // max(1, rest.sum())
+        drawn = np.random.RandomState(self.seed).permutation(n)
+        shuffled = self.order[drawn]
+        rows = np.concatenate([shuffled[classes[shuffled] == c][:k] for c, k in enumerate(taken)])
+        factors = np.divide(sizes, taken, where=taken > 0, out=np.zeros(len(sizes)))
+        counts = np.zeros(n)
+        counts[rows] = factors[classes[rows]] * len(rows) / n
+        return self._on_rows(np.sort(rows), counts)
 
-    def resampled(self, counts):
-        """The same problem with row i counted ``counts[i]`` times, shape (n,).
-
-        Copies weigh more but are no further rows: leave-one-out leaves all of them out, for it
-        would find each row again in its copies.
-        """
-        found = self._rows(np.flatnonzero(counts))
-        found.s *= counts[counts > 0]
-        return found
-
-    def _rows(self, rows):
+    def _on_rows(self, rows, counts):
+        place = np.full(len(self.Y), -1)
+        place[rows] = np.arange(len(rows))
+        order = place[self.order]
         return Problem(
-            self.grams.subset(rows), self.Y[rows], self.s[rows], self.sample_weight[rows]
+            self.grams.subset(rows),
+            self.Y[rows],
+            self.s[rows] * counts[rows],
+            self.options,
+            sample_weight=self.sample_weight[rows] * counts[rows],
+            strata=None if self.strata is None else self.strata[rows],
+            order=order[order >= 0],
+            seed=self.seed,
+            largest_C=self.largest_C,
         )
 
-    def choose_C(self, weights):
-        """Choose C by leave-one-out on the weights averaged over the decisions that share kernels.
+    # -- machines --------------------------------------------------------------------------------
 
-        One eigendecomposition for each family of kernels, one C for all.
+    def choose_C(self, weights):
+        """Take C from the options, or choose it.
+
+        ``C="auto"`` is 1 for the hinge loss. For the squared loss it has the smallest weighted
+        squared leave-one-out residuals on the weights averaged over the decisions that share
+        kernels: one eigendecomposition for each of the H kernels, one C for all.
+
+        Warns
+        -----
+        LinAlgWarning
+            If float64 cannot solve for the given C; the largest one it can is taken.
         """
+        C, loss = self.options.C, self.options.loss
+        if isinstance(C, str):
+            return self.loo_C(weights) if loss == "squared" else 1.0
+        if loss == "squared" and self.largest_C < C:
+            warnings.warn(
+                f"C={C:.3g} is more than float64 can solve for on these kernels; solved with "
+                f"C={self.largest_C:.3g}.",
+                LinAlgWarning,
+                stacklevel=2,
+            )
+            return self.largest_C
+        return float(C)
+
+    def loo_C(self, weights):
+        """C of the smallest weighted squared leave-one-out residuals."""
         key = weights.tobytes()
         if key not in self._chosen:
-            families = range(self.grams.shape[0])
-            columns = [self.grams.decisions(family, self.Y.shape[1]) for family in families]
+            grid = np.minimum(C_GRID / self.s.mean(), self.largest_C)
+            kernels = range(self.grams.shape[0])
+            columns = [self.grams.decisions_of(h, self.Y.shape[1]) for h in kernels]
             averages = np.array([weights[c].mean(axis=0) for c in columns])
             errors = sum(
-                loo_errors(K, self.Y[:, c], self.s, self.rho)
-                for K, c in zip(self.grams.combined(averages, families), columns, strict=True)
+                loo_errors(K, self.Y[:, c], self.s, grid)
+                for K, c in zip(self.grams.combined(averages, kernels), columns, strict=True)
             )
-            self._chosen[key] = float(C_GRID[int(np.argmin(errors))])
+            self._chosen[key] = float(grid[int(np.argmin(errors))])
         return self._chosen[key]
 
     def ridge(self, weights, C):
@@ -89,52 +200,68 @@ class Problem:
         return self._solved[key]
 
     def _ridge(self, weights, C):
-        labelled = np.column_stack([self.families, weights])
+        labelled = np.column_stack([self.kernels, weights])
         rows, group = np.unique(labelled, axis=0, return_inverse=True)
         group = group.ravel()
-        kernels = self.grams.combined(rows[:, 1:], rows[:, 0].astype(int))
-        solutions = [
-            ridge(K, self.Y[:, group == k], self.s, self.rho, C) for k, K in enumerate(kernels)
-        ]
+        combined = self.grams.combined(rows[:, 1:], rows[:, 0].astype(int))
+        solutions = [ridge(K, self.Y[:, group == k], self.s, C) for k, K in enumerate(combined)]
         order = np.argsort(np.argsort(group, kind="stable"))
         joined = [
             np.concatenate(parts, axis=-1)[..., order] for parts in zip(*solutions, strict=True)
         ]
         return type(solutions[0])(*joined)
 
-    def oracle(self, decisions, used, loss, C, precision):
-        """What the kernel machines of some decisions say about common weights: ``w -> Cut``.
+    def hinge(self, weights, C):
+        """Solve every decision by libsvm: dual coefficients (n_decisions, n) and intercepts."""
+        combined = self.grams.combined(weights, self.kernels)
+        solutions = Parallel(n_jobs=self.options.n_jobs, prefer="threads")(
+            delayed(hinge)(K, y, self.s, C) for K, y in zip(combined, self.Y.T, strict=True)
+        )
+        dual_coef, intercept = zip(*solutions, strict=True)
+        return np.array(dual_coef), np.array(intercept)
+
+    def oracle(self, decisions, used, C, precision):
+        """Kernel machines of decisions that share weights, as cutting planes: ``w -> Cut``.
 
         Parameters
         ----------
         decisions : list of int
         used : ndarray of bool, shape (L,)
             The layers that weights are asked for.
-        loss : {"squared", "hinge"}
         C : float
         precision : float
             Relative duality gap to which the hinge loss is solved.
         """
         parts: list[RidgeOracle | HingeOracle] = []
-        for family in sorted({self.families[c] for c in decisions}):
-            view = FamilyView(self.grams, family, used)
-            Y = self.Y[:, [c for c in decisions if self.families[c] == family]]
-            if loss == "squared":
+        for kernel in sorted({self.kernels[c] for c in decisions}):
+            view = _KernelView(self.grams, kernel, used)
+            Y = self.Y[:, [c for c in decisions if self.kernels[c] == kernel]]
+            if self.options.loss == "squared":
                 parts.append(RidgeOracle(view, Y, self.s, C))
             else:
                 parts.append(HingeOracle(view, Y, self.s, C, precision))
 
-        def cut(weights):
+        def plane(weights):
             linear, quadratics, upper = zip(*(part(weights) for part in parts), strict=True)
             return Cut(sum(linear), np.sum(quadratics, axis=0), sum(upper))
 
-        return cut
+        return plane
 
-    def hinge(self, weights, C, n_jobs):
-        """Solve every decision by libsvm, `n_jobs` at a time."""
-        kernels = self.grams.combined(weights, self.families)
-        solutions = Parallel(n_jobs=n_jobs, prefer="threads")(
-            delayed(hinge)(K, y, self.s, C) for K, y in zip(kernels, self.Y.T, strict=True)
-        )
-        dual_coef, intercept = zip(*solutions, strict=True)
-        return np.array(dual_coef), np.array(intercept)
+
+class _KernelView:
+    """Some layers of one of the H kernels, for oracles that combine them again and again."""
+
+    def __init__(self, grams, kernel, used):
+        self.grams = grams
+        self.kernel = kernel
+        self.used = used
+
+    def combined(self, weights):
+        """``sum_l w_l K_l`` in float64, shape (n, n), to keep."""
+        row = np.zeros(len(self.used))
+        row[self.used] = weights
+        return next(self.grams.combined(row[None], [self.kernel]))
+
+    def quadratics(self, A):
+        """``a_j' K_l a_j``, shape (L, k)."""
+        return self.grams.quadratics(A, [self.kernel] * A.shape[1])[self.used]

@@ -10,8 +10,8 @@ inverse and ``B_ii`` the diagonal of the inverse of the bordered system,
 
     1 - h_i = D_i B_ii = (N_ii - (N q)_i^2 / (q' N q)) / (2 C),
 
-and leaving the share rho_i of sample i out changes its residual ``r_i = D_i a_i`` to
-``r_i / (1 - rho_i h_i)`` (for rho_i = 1: Allen 1974; Golub, Heath & Wahba 1979).
+and leaving sample i out changes its residual ``r_i = D_i a_i`` to ``r_i / (1 - h_i)`` (Allen
+1974; Golub, Heath & Wahba 1979).
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.linalg.lapack import dpotrf, dpotrs, dtrtri
 
-# The values that C="auto" chooses from.
+# The values that C="auto" chooses from, for rows of mean weight 1.
 C_GRID = 10.0 ** np.linspace(-3, 5, 17)
 
 
@@ -32,7 +32,7 @@ class RidgeSolution(NamedTuple):
     loo_scores: np.ndarray
 
 
-def ridge(K, Y, s, rho, C):
+def ridge(K, Y, s, C):
     """Solve for several targets on one kernel: one Cholesky factorisation.
 
     Parameters
@@ -43,8 +43,6 @@ def ridge(K, Y, s, rho, C):
         Targets.
     s : ndarray of shape (n,)
         Positive sample weights of the loss.
-    rho : ndarray of shape (n,)
-        Share of each sample that leave-one-out takes away, in (0, 1].
     C : float
 
     Returns
@@ -54,11 +52,11 @@ def ridge(K, Y, s, rho, C):
     q = np.sqrt(s)
     factor, restored = _factor(K, q, C)
     if factor is None:
-        return next(_Spectrum(restored, Y, q).solve(Y, q, rho, [C]))
+        return next(_Spectrum(restored, Y, q).solve(Y, q, [C]))
     Nq, NY = _solve_factored(factor, Y, q)
     inverse, _ = dtrtri(factor, lower=1, overwrite_c=1)
     N_diagonal = np.array([inverse[i:, i] @ inverse[i:, i] for i in range(len(q))])
-    return _solution(Nq, NY, N_diagonal, Y, q, rho, C)
+    return _solution(Nq, NY, N_diagonal, Y, q, C)
 
 
 def ridge_coefficients(K, Y, s, C):
@@ -82,19 +80,19 @@ def ridge_coefficients(K, Y, s, C):
     factor, restored = _factor(K, q, C)
     if factor is None:
         spectrum = _Spectrum(restored, Y, q)
-        return next(spectrum.solve(Y, q, np.zeros(len(q)), [C])).dual_coef
+        return next(spectrum.solve(Y, q, [C])).dual_coef
     Nq, NY = _solve_factored(factor, Y, q)
     return q[:, None] * _bordered(Nq, NY, q)[0]
 
 
-def loo_errors(K, Y, s, rho, grid=C_GRID):
+def loo_errors(K, Y, s, grid=C_GRID):
     """Weighted squared leave-one-out residuals for each C: one eigendecomposition.
 
     Parameters
     ----------
     K : ndarray of shape (n, n)
         Combined kernel, float64. Overwritten.
-    Y, s, rho
+    Y, s
         As in `ridge`.
     grid : ndarray of shape (g,)
         Values of C.
@@ -106,7 +104,7 @@ def loo_errors(K, Y, s, rho, grid=C_GRID):
     """
     q = np.sqrt(s)
     _scale(K, q)
-    solutions = _Spectrum(K, Y, q).solve(Y, q, rho, grid)
+    solutions = _Spectrum(K, Y, q).solve(Y, q, grid)
     return np.array([s @ np.sum((Y - solution.loo_scores) ** 2, axis=1) for solution in solutions])
 
 
@@ -147,7 +145,7 @@ class _Spectrum:
         self.values = values.clip(0)  # a kernel is positive semidefinite; below 0 is rounding
         self.projections = self.vectors.T @ np.column_stack([q, q[:, None] * Y])
 
-    def solve(self, Y, q, rho, grid):
+    def solve(self, Y, q, grid):
         """Yield the solution of each C; the products for all of them are made together."""
         inverses = 1 / (self.values[:, None] + 1 / (2 * np.asarray(grid)))  # (n, g)
         weighted = inverses[:, :, None] * self.projections[:, None]  # (n, g, 1 + k)
@@ -156,15 +154,15 @@ class _Spectrum:
         N_diagonals = np.square(self.vectors) @ inverses
         for i, C in enumerate(grid):
             Nq, NY = solutions[:, i, 0], solutions[:, i, 1:]
-            yield _solution(Nq, NY, N_diagonals[:, i], Y, q, rho, C)
+            yield _solution(Nq, NY, N_diagonals[:, i], Y, q, C)
 
 
-def _solution(Nq, NY, N_diagonal, Y, q, rho, C):
+def _solution(Nq, NY, N_diagonal, Y, q, C):
     """Put together what both factorisations yield: ``N q``, ``N (q o Y)`` and ``diag(N)``."""
     alpha, intercept = _bordered(Nq, NY, q)
     residuals = alpha / (2 * C * q[:, None])
     kept = (N_diagonal - Nq**2 / (q @ Nq)) / (2 * C)  # 1 - h, without cancellation
-    loo_residuals = residuals / ((1 - rho) + rho * kept)[:, None]
+    loo_residuals = residuals / kept[:, None]
     return RidgeSolution(q[:, None] * alpha, intercept, Y - loo_residuals)
 
 

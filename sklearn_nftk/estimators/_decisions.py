@@ -1,0 +1,141 @@
+"""Decisions of a fitted estimator, and what predictions and inspection make of its kernels."""
+
+import copy
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from ..utils._memory import working_memory
+
+# Test rows taken at once: enough for the matrix products to run at full speed, few enough for a
+# block to stay small beside the kernels of all test rows.
+_BLOCK_ROWS = 1024
+
+
+def fitted(estimator):
+    """Return the `Fitted` machine on distinct rows behind an estimator."""
+    check_is_fitted(estimator)
+    return estimator._fitted
+
+
+def validated_test_set(estimator, X):
+    """Validate samples to predict, as in fit."""
+    check_is_fitted(estimator)
+    return estimator._test_set(X)
+
+
+def kernel_blocks(estimator, X):
+    """Yield the kernels of samples with the distinct training rows.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    X : ndarray
+        What `validated_test_set` returned.
+
+    Yields
+    ------
+    rows : slice
+        Of X; so few that memory does not depend on their number.
+    block : ndarray of shape (H, L, len(rows), m)
+        Unscaled.
+    """
+    machine = estimator._fitted
+    n_columns = machine.layer_scales.size * machine.dual_coef.shape[1]
+    # A block may be copied to float64 for the product with the dual coefficients.
+    step = max(1, min(_BLOCK_ROWS, working_memory() // (16 * n_columns)))
+    return estimator._blocks(X, step)
+
+
+def training_columns(estimator):
+    """Distinct row of each training row, and its share in it.
+
+    Returns
+    -------
+    copy_of : ndarray of int, shape (n_fit,)
+    share : ndarray of shape (n_fit,)
+    """
+    return estimator._copy_of, estimator._share
+
+
+def contributions(estimator, X):
+    """Contribution of each layer to each decision.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    X : array-like
+
+    Returns
+    -------
+    ndarray of shape (n, n_decisions, L)
+    """
+    X = validated_test_set(estimator, X)
+    machine = estimator._fitted
+    result = np.empty((len(X), *machine.kernel_weights.shape))
+    for rows, block in kernel_blocks(estimator, X):
+        result[rows] = machine.contributions(block)
+    return result
+
+
+def decisions(estimator, X):
+    """Decision values, shape (n, n_decisions)."""
+    known = getattr(estimator, "_known_decisions", None)
+    if known is not None:
+        return known(X)
+    return contributions(estimator, X).sum(axis=2) + estimator._fitted.intercept
+
+
+def with_decisions(estimator, X, values, temperature=None):
+    """View of an estimator whose decisions on X are given: what a scorer may be handed.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    X : array
+        The samples that the view answers for; any others raise.
+    values : ndarray of shape (n, n_decisions)
+    temperature : float, default=None
+        Of the probabilities; None is that of the estimator.
+    """
+
+    def known(asked):
+        if asked is not X and not (
+            np.shape(asked) == np.shape(X) and np.array_equal(asked, X, equal_nan=True)
+        ):
+            raise ValueError(
+                "scoring: these decisions are known for the samples X that were given alone; the "
+                "scorer asked for others."
+            )
+        return values
+
+    view = copy.copy(estimator)
+    view._known_decisions = known
+    if temperature is not None:
+        view.temperature_ = temperature
+    return view
+
+
+def training_problem(estimator, X, y, sample_weight=None):
+    """State the learning problem of a training set again, on the fitted kernels.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    X, y, sample_weight
+        As in `fit`.
+
+    Returns
+    -------
+    Problem
+        With the kernels of all layers in memory.
+
+    Raises
+    ------
+    ValueError
+        If the classes or the number of features are not those of the estimator.
+    MemoryError
+        If the kernels do not fit into memory.
+    """
+    check_is_fitted(estimator)
+    return copy.copy(estimator)._problem_again(X, y, sample_weight)

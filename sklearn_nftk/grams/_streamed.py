@@ -1,0 +1,47 @@
+"""Layer kernels that do not fit into memory, and the choice between the two ways."""
+
+from ..utils._memory import fits
+from ._grams import Grams, StoredGrams
+
+
+class StreamedGrams(Grams):
+    """Kernels that are computed again in each pass.
+
+    Parameters
+    ----------
+    source : KernelSource
+    batch : batch
+        What ``source.prepare`` returned for the training set.
+    """
+
+    def __init__(self, source, batch):
+        n_kernels, n_layers = source.diag(batch[:1]).shape[:2]
+        super().__init__((n_kernels, n_layers, len(batch)), source.dtype, source.layer_names)
+        self.source = source
+        self.batch = batch
+
+    def tiles(self, progress=None):
+        """Yield ``(rows, columns, tile)`` of the upper half of the unscaled kernels."""
+        return self.source.tiles(self.batch, progress)
+
+
+def layer_grams(source, batch, progress=None):
+    """Compute the kernels of a training set where they fit into memory beside the solver.
+
+    Parameters
+    ----------
+    source : KernelSource
+    batch : batch of n samples
+    progress : callable, default=None
+
+    Returns
+    -------
+    Grams
+        Stored, or streamed where they do not fit.
+    """
+    streamed = StreamedGrams(source, batch)
+    n_kernels, n_layers, n = streamed.shape
+    stack_bytes = n_kernels * n_layers * n**2 * streamed.dtype.itemsize
+    if not fits(stack_bytes + 2 * 8 * n**2):
+        return streamed
+    return StoredGrams(source.gram(batch, progress), source.layer_names)

@@ -1,0 +1,100 @@
+"""From the layer kernels of a training set to a machine, in five steps."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..grams import scale
+from ..utils._progress import silent
+from ..weights import weight_method
+from ._fitted import Fitted
+from ._problem import Problem
+from ._targets import fit_temperature
+
+
+class NormalisedProblem(NamedTuple):
+    """A problem on scaled kernels, and what is known of them.
+
+    Attributes
+    ----------
+    problem : Problem
+    statistics : list of H KernelStatistics
+        Of the scaled kernels.
+    scales : ndarray of shape (H, L)
+    mask : ndarray of bool, shape (H, L)
+        The active layers.
+    """
+
+    problem: Problem
+    statistics: list
+    scales: np.ndarray
+    mask: np.ndarray
+
+
+def learn(problem, progress=silent):
+    """Learn weights over the layers, and the kernel machine on their combination.
+
+    Parameters
+    ----------
+    problem : Problem
+        With the `LearnerOptions`.
+    progress : callable
+        See `utils._progress`.
+
+    Returns
+    -------
+    Fitted
+    """
+    with progress(1, "statistics") as task:
+        normalised = normalise(problem)
+        task.update()
+    return learn_normalised(normalised, progress)
+
+
+def normalise(problem):
+    """Statistics of the kernels, and the kernels in units of their scales."""
+    statistics = problem.grams.statistics(problem.p, problem.Y)
+    grams, scales, mask = scale(problem.grams, statistics, problem.options.normalize)
+    scaled = [of_kernel.scaled(row) for of_kernel, row in zip(statistics, scales, strict=True)]
+    return NormalisedProblem(problem.on(grams, scaled), scaled, scales, mask)
+
+
+def learn_normalised(normalised, progress=silent):
+    """Weights of the active layers, C, dual coefficients, and what inspection asks of them."""
+    problem, statistics, scales, mask = normalised
+    with progress(1, "kernel weights") as task:
+        method = weight_method(problem.options.kernel_weights)
+        chosen = method.weights(problem, statistics, mask)
+        task.update()
+    with progress(1, "dual coefficients") as task:
+        C = problem.choose_C(chosen.basis)
+        dual_coef, intercept, loo_scores = _solve(problem, chosen.weights, C)
+        temperature = None
+        if problem.strata is not None and loo_scores is not None:
+            temperature = fit_temperature(loo_scores, problem.Y, problem.sample_weight)
+        task.update()
+    row_means = np.array([of_kernel.row_means for of_kernel in statistics])[problem.kernels]
+    return Fitted(
+        options=problem.options,
+        layer_names=problem.grams.layer_names,
+        layer_scales=scales,
+        kernel_weights=chosen.weights,
+        dual_coef=dual_coef,
+        intercept=intercept,
+        C=C,
+        loo_scores=loo_scores,
+        temperature=temperature,
+        n_iter=chosen.n_iter,
+        dual_gap=chosen.dual_gap,
+        layer_alignment=np.array([of_kernel.layer_alignment for of_kernel in statistics]),
+        target_alignment=np.concatenate([of_kernel.target_alignment for of_kernel in statistics]),
+        mean_contributions=chosen.weights * np.einsum("cn,cln->cl", dual_coef, row_means),
+    )
+
+
+def _solve(problem, weights, C):
+    """Dual coefficients (n_decisions, n), intercepts, leave-one-out scores (n, n_decisions)."""
+    if problem.options.loss == "squared":
+        solution = problem.ridge(weights, C)
+        return solution.dual_coef.T, solution.intercept, solution.loo_scores
+    return *problem.hinge(weights, C), None
