@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from numbers import Integral
-from threading import Lock, Thread
+from threading import Lock
 
 import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
@@ -208,18 +208,11 @@ def _set_torch_threads(n):
     """``torch.set_num_threads`` for this thread alone.
 
     OpenMP and MKL keep the number for each thread, but torch remembers the last one that was set
-    anywhere, and threads begin with it. A thread of its own tells that number and puts it back.
+    anywhere, and new threads begin with it. One of them tells that number and puts it back.
     """
     if torch.get_num_threads() == n:
         return
-    numbers = []
-    with _torch_lock:
-        _in_new_thread(lambda: numbers.append(torch.get_num_threads()))
+    with _torch_lock, ThreadPoolExecutor(1) as newcomer:
+        remembered = newcomer.submit(torch.get_num_threads).result()
         torch.set_num_threads(n)
-        _in_new_thread(lambda: torch.set_num_threads(*numbers))
-
-
-def _in_new_thread(function):
-    thread = Thread(target=function)
-    thread.start()
-    thread.join()
+        newcomer.submit(torch.set_num_threads, remembered)
