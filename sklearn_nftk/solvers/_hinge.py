@@ -27,7 +27,8 @@ def hinge(K, y, s, C):
         ``alpha_i y_i``, summing to 0.
     intercept : float
     """
-    svc = SVC(C=C, kernel="precomputed", tol=_TOL, cache_size=_CACHE_MB)
+    # Nothing is drawn, but without a random state numpy's global generator would move on.
+    svc = SVC(C=C, kernel="precomputed", tol=_TOL, cache_size=_CACHE_MB, random_state=0)
     svc.fit(K, y, sample_weight=s)
     dual_coef = np.zeros(len(y))
     dual_coef[svc.support_] = svc.dual_coef_[0]

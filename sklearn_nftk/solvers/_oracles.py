@@ -5,12 +5,9 @@ that share them. Kernels are seen through ``combined(weights)``, ``sum_l w_l K_l
 which may be overwritten, and ``quadratics(A)``, ``a_j' K_l a_j`` of shape (L, k).
 """
 
-import warnings
-
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.svm import SVC
 
+from ..utils._sklearn import QuietSVC
 from ..weights import Cut
 from ._hinge import _CACHE_MB
 from ._ridge import ridge_coefficients
@@ -93,16 +90,15 @@ class HingeOracle:
         """``alpha o y`` and the primal objective."""
         y = self.Y[:, c]
         while True:
-            svc = SVC(
+            svc = QuietSVC(  # the gap tells whether it has converged
                 C=self.C,
                 kernel="precomputed",
                 tol=self._tols[c],
                 max_iter=_MAX_STEPS,
                 cache_size=_CACHE_MB,
+                random_state=0,
             )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # the gap says so, too
-                svc.fit(K, y, sample_weight=self.s)
+            svc.fit(K, y, sample_weight=self.s)
             a = np.zeros(len(y))
             a[svc.support_] = svc.dual_coef_[0]
             f = K[:, svc.support_] @ svc.dual_coef_[0]

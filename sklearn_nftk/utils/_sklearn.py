@@ -7,6 +7,7 @@ knowing which scikit-learn is installed.
 from inspect import signature
 
 from sklearn.base import _fit_context as fit_context
+from sklearn.svm import SVC
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
@@ -42,6 +43,7 @@ class _Unheard:
 __all__ = [
     "CallbackSupportMixin",
     "Interval",
+    "QuietSVC",
     "StrOptions",
     "check_sample_weight",
     "fit_context",
@@ -59,6 +61,16 @@ _NON_NEGATIVE = next(
 def check_sample_weight(sample_weight, X):
     """Sample weights, float64 of shape (n_samples,); None is ones, negative ones are refused."""
     return _check_sample_weight(sample_weight, X, dtype="float64", **{_NON_NEGATIVE: True})
+
+
+class QuietSVC(SVC):
+    """SVC that says nothing when it stops at `max_iter`; ``fit_status_`` is 1 then.
+
+    Filters of warnings belong to the whole process: they are not for what runs in threads.
+    """
+
+    def _warn_from_fit_status(self):
+        pass
 
 
 def visual_block(estimator, boxes):
