@@ -4,7 +4,6 @@ import copy
 
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
 
 from ..closed_form._sequences import validate_sequences
 from ..grams import StoredGrams, StreamedGrams, cosine_normalise
@@ -13,6 +12,7 @@ from ..networks import MLP, InfiniteMLP, InfiniteNetwork, InfiniteRNN, build_net
 from ..utils._device import resolve_device
 from ..utils._memory import fits
 from ..utils._progress import progress
+from ..utils._sklearn import validate_data
 from ._base import BaseMultipleKernelMachine
 
 

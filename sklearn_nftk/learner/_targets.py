@@ -6,9 +6,8 @@ from scipy.special import expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 
-from ..utils._sklearn import check_sample_weight
+from ..utils._sklearn import check_classification_targets, check_sample_weight
 
 # Inverse temperatures that probabilities may have: beyond, they are 0 or 1, or all equal.
 _LOG_INVERSE_TEMPERATURES = (-12.0, 12.0)

@@ -7,7 +7,7 @@ which may be overwritten, and ``quadratics(A)``, ``a_j' K_l a_j`` of shape (L, k
 
 import numpy as np
 
-from ..utils._sklearn import QuietSVC
+from ..utils._sklearn import libsvm
 from ..weights import Cut
 from ._hinge import _CACHE_MB
 from ._ridge import ridge_coefficients
@@ -90,26 +90,15 @@ class HingeOracle:
         """``alpha o y`` and the primal objective."""
         y = self.Y[:, c]
         while True:
-            svc = QuietSVC(  # the gap tells whether it has converged
-                C=self.C,
-                kernel="precomputed",
-                tol=self._tols[c],
-                max_iter=_MAX_STEPS,
-                cache_size=_CACHE_MB,
-                random_state=0,
+            a, _, n_iter = libsvm(
+                K, y, self.C, self.s, tol=self._tols[c], cache_size=_CACHE_MB, max_iter=_MAX_STEPS
             )
-            svc.fit(K, y, sample_weight=self.s)
-            a = np.zeros(len(y))
-            a[svc.support_] = svc.dual_coef_[0]
-            f = K[:, svc.support_] @ svc.dual_coef_[0]
+            support = np.flatnonzero(a)
+            f = K[:, support] @ a[support]
             norm = a @ f / 2
             upper = hinge_objective(f, norm, y, self.s, self.C)
             gap = (upper - np.abs(a).sum() + norm) / upper
-            if (
-                gap <= self.precision
-                or self._tols[c] <= _LAST_TOL
-                or np.max(svc.n_iter_) >= _MAX_STEPS
-            ):
+            if gap <= self.precision or self._tols[c] <= _LAST_TOL or n_iter >= _MAX_STEPS:
                 return a, upper
             self._tols[c] *= np.clip(self.precision / gap, 1e-3, 0.1)
 
