@@ -1,6 +1,7 @@
 """How much memory there is, how much one step may take, and the error when it does not fit."""
 
 import os
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from sklearn import get_config
@@ -10,6 +11,7 @@ MIB = 2**20
 # Of a control group: its limit, what it uses, and what of that is given back at once.
 _V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
 _V2 = "memory.max", "memory.current", "inactive_file"
+_NO_LIMIT = 2**60  # version 1 states none as the largest multiple of a page
 
 
 def available_memory(root="/"):
@@ -40,19 +42,29 @@ def _of_machine(root):
 
 
 def _of_control_groups(root):
-    """Yield what each group leaves, up the trees of both versions: limits hold for all below."""
+    """Yield what each group leaves that has a limit."""
+    for group, (limit, usage, cache) in _control_groups(root):
+        allowed = _number(group / limit)
+        if allowed is not None and allowed < _NO_LIMIT:
+            used = _number(group / usage) or 0
+            yield allowed - used + _table(group / "memory.stat").get(cache, 0)
+
+
+@lru_cache(maxsize=1)  # a process stays where it is
+def _control_groups(root):
+    """Folders of the groups of this process, up the trees of both versions, and their files."""
+    groups = []
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        v1 = bool(controllers)
-        top = root / "sys/fs/cgroup" / ("memory" if v1 else "")
-        limit, usage, cache = _V1 if v1 else _V2
+        files = _V1 if controllers else _V2
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
         # In a container the path is that on the host; its own group is then what is at the top.
-        for group in {top, *(top / part for part in _ancestors(path))}:
-            allowed, used = _number(group / limit), _number(group / usage)
-            if allowed is not None and used is not None:
-                yield allowed - used + _table(group / "memory.stat").get(cache, 0)
+        for group in dict.fromkeys([*(top / part for part in _ancestors(path)), top]):
+            if (group / files[0]).exists():
+                groups.append((group, files))
+    return groups
 
 
 def _ancestors(path):
