@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
+
+from ..utils._sklearn import check_array, validate_data
 
 LAYOUTS = ("time_first", "channels_first")
 

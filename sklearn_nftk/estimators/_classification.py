@@ -4,10 +4,9 @@ import numpy as np
 from scipy.special import expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import check_classification_targets
 
 from ..learner import both_sides, class_weights, one_vs_rest_targets
-from ..utils._sklearn import check_sample_weight
+from ..utils._sklearn import check_classification_targets, check_sample_weight
 from ._decisions import decisions
 from ._targets import Targets
 

@@ -3,13 +3,12 @@
 from typing import ClassVar
 
 import numpy as np
-from sklearn.utils.validation import validate_data
 
 from ..grams import StoredGrams
 from ..learner import kernel_keys, learn
 from ..utils._memory import require_memory
 from ..utils._progress import fit_progress
-from ..utils._sklearn import fit_context
+from ..utils._sklearn import fit_context, validate_data
 from ..utils._tiles import upper_tiles
 from ._base import BaseKernelMachine
 from ._classification import KernelClassifierMixin

@@ -1,7 +1,6 @@
 """Support vector machine on one combined kernel, by libsvm."""
 
-import numpy as np
-from sklearn.svm import SVC
+from ..utils._sklearn import libsvm
 
 # Contributions and sample-weight equivalence are read off the solution: solve it well.
 _TOL = 1e-8
@@ -27,8 +26,5 @@ def hinge(K, y, s, C):
         ``alpha_i y_i``, summing to 0.
     intercept : float
     """
-    svc = SVC(C=C, kernel="precomputed", tol=_TOL, cache_size=_CACHE_MB)
-    svc.fit(K, y, sample_weight=s)
-    dual_coef = np.zeros(len(y))
-    dual_coef[svc.support_] = svc.dual_coef_[0]
-    return dual_coef, float(svc.intercept_[0])
+    dual_coef, intercept, _ = libsvm(K, y, C, s, tol=_TOL, cache_size=_CACHE_MB)
+    return dual_coef, intercept

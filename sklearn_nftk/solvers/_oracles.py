@@ -5,12 +5,9 @@ that share them. Kernels are seen through ``combined(weights)``, ``sum_l w_l K_l
 which may be overwritten, and ``quadratics(A)``, ``a_j' K_l a_j`` of shape (L, k).
 """
 
-import warnings
-
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.svm import SVC
 
+from ..utils._sklearn import libsvm
 from ..weights import Cut
 from ._hinge import _CACHE_MB
 from ._ridge import ridge_coefficients
@@ -93,27 +90,15 @@ class HingeOracle:
         """``alpha o y`` and the primal objective."""
         y = self.Y[:, c]
         while True:
-            svc = SVC(
-                C=self.C,
-                kernel="precomputed",
-                tol=self._tols[c],
-                max_iter=_MAX_STEPS,
-                cache_size=_CACHE_MB,
+            a, _, n_iter = libsvm(
+                K, y, self.C, self.s, tol=self._tols[c], cache_size=_CACHE_MB, max_iter=_MAX_STEPS
             )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # the gap says so, too
-                svc.fit(K, y, sample_weight=self.s)
-            a = np.zeros(len(y))
-            a[svc.support_] = svc.dual_coef_[0]
-            f = K[:, svc.support_] @ svc.dual_coef_[0]
+            support = np.flatnonzero(a)
+            f = K[:, support] @ a[support]
             norm = a @ f / 2
             upper = hinge_objective(f, norm, y, self.s, self.C)
             gap = (upper - np.abs(a).sum() + norm) / upper
-            if (
-                gap <= self.precision
-                or self._tols[c] <= _LAST_TOL
-                or np.max(svc.n_iter_) >= _MAX_STEPS
-            ):
+            if gap <= self.precision or self._tols[c] <= _LAST_TOL or n_iter >= _MAX_STEPS:
                 return a, upper
             self._tols[c] *= np.clip(self.precision / gap, 1e-3, 0.1)
 

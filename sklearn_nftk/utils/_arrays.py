@@ -2,7 +2,8 @@
 
 import numpy as np
 import torch
-from sklearn.utils import check_array
+
+from ._sklearn import check_array
 
 
 def check_batch(X, name="X", *, allow_nd=True):

@@ -1,12 +1,16 @@
 """Where and in which precision tangent kernels are computed: the one place that decides."""
 
-from contextlib import contextmanager
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import torch
 
 from ._memory import working_memory
+from ._threads import SharedChange
 
+# Besides matrix products: of which cuDNN and oneDNN keep settings of their own.
+_CALLS = ["conv", "rnn"]
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -64,15 +68,47 @@ def resolve_dtype(dtype, X_dtype):
         ) from error
 
 
-@contextmanager
 def full_precision():
-    """Keep float32 products in float32: TF32 has 10 bits of mantissa, too few for kernels."""
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    """Context in which float32 products stay in float32.
+
+    TF32 and bfloat16 have 10 and 7 bits of mantissa, too few for kernels.
+    """
+    return _full_precision
+
+
+def _require_float32():
+    """Set what torch has to say on float32 products in its two ways; returns what undoes it.
+
+    What the newer way has set (``fp32_precision``, torch >= 2.9) the older one cannot read, and
+    what the older one has set is put back by it alone.
+    """
+    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    newer = hasattr(cuda.matmul, "fp32_precision")
+    parts = [
+        part
+        for library, names in ((cuda, ["matmul"]), (cudnn, _CALLS), (mkldnn, ["matmul", *_CALLS]))
+        for part in (getattr(library, name) for name in names if newer)
+    ]
+    undo = [partial(setattr, part, "fp32_precision", part.fp32_precision) for part in parts]
+    with suppress(RuntimeError):
+        undo.insert(0, partial(setattr, cudnn, "allow_tf32", cudnn.allow_tf32))
+        cudnn.allow_tf32 = False
+    with suppress(RuntimeError):
+        precision = torch.get_float32_matmul_precision()
+        undo.insert(0, partial(torch.set_float32_matmul_precision, precision))
+        torch.set_float32_matmul_precision("highest")
+    for part in parts:
+        if part.fp32_precision not in ("ieee", "none"):
+            part.fp32_precision = "ieee"
+
+    def restore():
+        for setting in undo:
+            setting()
+
+    return restore
+
+
+_full_precision = SharedChange(_require_float32)
 
 
 def free_memory(device):

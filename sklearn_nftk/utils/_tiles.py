@@ -1,9 +1,13 @@
 """How an axis is cut into slices and a matrix into tiles, and how the tiles are gone through."""
 
-import torch
-from joblib import Parallel, delayed, effective_n_jobs
+from contextlib import closing
 
+import torch
+from joblib import Parallel, delayed
+
+from ._memory import working_memory
 from ._progress import silent
+from ._threads import computed, in_flight, n_workers
 
 
 def slices(n, size):
@@ -49,53 +53,68 @@ def for_each_tile(work, X, n_columns, size, *, symmetric, n_jobs, progress):
 
 
 def computed_tiles(compute, X, Y=None, *, size, n_jobs=None, progress=None):
-    """Compute a matrix tile by tile: tasks that return their tile, so any joblib backend serves.
+    """Compute a matrix tile by tile, several at a time: see `computed`.
 
     Parameters
     ----------
     compute : callable
         From a batch and another (None for a tile on the diagonal of a symmetric matrix) to a
-        tile. Must be picklable for backends of other processes.
+        tile. Called by several threads, on one thread of BLAS and torch each. Must be picklable
+        for joblib backends of other processes.
     X, Y : batch
         Their rows are those and the columns of the matrix; ``Y=None`` is X with itself, of which
-        the tiles on and above the diagonal are computed.
+        the tiles on and above the diagonal are computed. Sliced by the caller's thread.
     size : int
-        Rows and columns of a tile.
+        Rows and columns of a tile, see `tile_rows`.
     n_jobs : int or None
-        Tiles that are computed at once.
+        Tiles that are computed at once, see `n_workers`.
     progress : callable, default=None
         See `_progress`; hears of every tile.
 
     Yields
     ------
     rows, columns : slice
+        Row by row, whatever the number of threads: sums over tiles are the same to the last bit.
     tile : what `compute` returned
     """
     symmetric = Y is None
     sides = slices(len(X), size)
-    columns_of_tiles = sides if symmetric else slices(len(Y), size)
-    n_tiles = len(sides) * len(columns_of_tiles)
-    if symmetric:
-        n_tiles = (n_tiles + len(sides)) // 2
-    at_once = effective_n_jobs(n_jobs)
-    parallel = Parallel(n_jobs=n_jobs, prefer="threads")
-    with (progress or silent)(n_tiles, "layer kernels") as bar:
-        for i, rows in enumerate(sides):
+    places = [(sides[i:] if symmetric else slices(len(Y), size)) for i, _ in enumerate(sides)]
+
+    def batches():
+        for rows, row_of_tiles in zip(sides, places, strict=True):
             x = X[rows]
-            row_of_tiles = columns_of_tiles[i if symmetric else 0 :]
-            for start in range(0, len(row_of_tiles), at_once):
-                some = row_of_tiles[start : start + at_once]
-                others = (
-                    None if symmetric and rows == columns else (X if symmetric else Y)[columns]
-                    for columns in some
-                )
-                if at_once == 1:
-                    tiles = map(compute, [x], others)
+            for columns in row_of_tiles:
+                if symmetric:
+                    yield x, None if rows == columns else X[columns]
                 else:
-                    tiles = parallel(delayed(compute)(x, other) for other in others)
-                for columns, tile in zip(some, tiles, strict=True):
-                    yield rows, columns, tile
-                    bar.update()
+                    yield x, Y[columns]
+
+    with (
+        (progress or silent)(sum(map(len, places)), "layer kernels") as bar,
+        closing(computed(compute, batches(), n_jobs)) as tiles,
+    ):
+        for rows, row_of_tiles in zip(sides, places, strict=True):
+            for columns in row_of_tiles:
+                yield rows, columns, next(tiles)
+                bar.update()
+
+
+def tile_rows(bytes_per_entry, *, n_jobs=None, most=512):
+    """Rows of square tiles of which all that are in flight fit `working_memory`.
+
+    Parameters
+    ----------
+    bytes_per_entry : int
+        That an entry of a tile takes while it is computed, temporary arrays included.
+    n_jobs : int or None
+        Of `computed_tiles`.
+    most : int
+        Rows beyond which nothing is gained. On one thread, products of 256 rows run at full
+        speed; small tiles are shared more evenly.
+    """
+    affordable = int((working_memory() / (in_flight(n_workers(n_jobs)) * bytes_per_entry)) ** 0.5)
+    return max(1, min(most, affordable))
 
 
 def with_smaller_tiles(compute, size):

@@ -1,11 +1,11 @@
 """Kernel weights by centred alignment with the targets (ALIGNF; Cortes et al., JMLR 2012)."""
 
 import warnings
-from contextlib import suppress
 
-import cvxpy as cp
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+
+from ._solve import solve
 
 # Ridge on the correlation matrix of the kernels: decides between interchangeable layers.
 _RIDGE = 1e-8
@@ -27,6 +27,8 @@ class AlignmentProblem:
     """
 
     def __init__(self, n_layers):
+        import cvxpy as cp
+
         self._v = cp.Variable(n_layers, nonneg=True)
         self._root = cp.Parameter((n_layers, n_layers))
         self._a = cp.Parameter(n_layers)
@@ -62,11 +64,8 @@ class AlignmentProblem:
         self._root.value = np.sqrt(eigenvalues.clip(_RIDGE))[:, None] * eigenvectors.T
         self._a.value = a
         # What comes back is judged below, by the optimality conditions themselves.
-        with suppress(cp.SolverError), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            self._problem.solve(solver=cp.CLARABEL)
         # Without any iterate, each kernel's own alignment is where the conditions are checked.
-        iterate = a if self._v.value is None else np.asarray(self._v.value)
+        iterate = np.asarray(self._v.value) if solve(self._problem) else a
         v, violation = _polish(np.maximum(iterate, 0.0), correlation, a)
         if violation > _TOLERANCE:
             warnings.warn(

@@ -13,12 +13,12 @@ Both programmes have about as many variables as there are kernels, however many 
 """
 
 import warnings
-from contextlib import suppress
 from typing import NamedTuple
 
-import cvxpy as cp
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+
+from ._solve import solve
 
 # Where the level lies between the lower bound (0) and the upper bound (1).
 _LEVEL = 0.5
@@ -83,6 +83,8 @@ class LevelMethod:
     """
 
     def __init__(self, weight_set, n_layers, max_cuts):
+        import cvxpy as cp
+
         self.weight_set = weight_set
         self.n_layers = n_layers
         self.max_cuts = max_cuts
@@ -159,7 +161,7 @@ class LevelMethod:
         sizes = np.abs(offsets[:, None] - slopes).max(axis=1).clip(1.0)
         self._set_rows(offsets / sizes, slopes / sizes[:, None], padding=0.0)  # J >= 0
         self._inverse_sizes.value = _padded(1 / sizes, self.max_cuts, 1.0)
-        if not _solved(self._master):
+        if not solve(self._master):
             return otherwise
         cuts.multipliers = self._below_t.dual_value[: len(sizes)] / sizes
         return self.weight_set.clean(self._w.value)
@@ -170,7 +172,7 @@ class LevelMethod:
         sizes = np.abs(offsets[:, None] - slopes).max(axis=1).clip(_TINY)
         self._set_rows(offsets / sizes, slopes / sizes[:, None], padding=-1.0)
         self._centre.value = w
-        found = self._w.value if _solved(self._projection) else otherwise
+        found = self._w.value if solve(self._projection) else otherwise
         return self.weight_set.clean(found)
 
     def _set_rows(self, offsets, slopes, padding):
@@ -213,11 +215,3 @@ def _padded(rows, n_rows, value):
 
 def _has_stalled(gaps):
     return len(gaps) > _PATIENCE and gaps[-1] > _PROGRESS * gaps[-1 - _PATIENCE]
-
-
-def _solved(problem):
-    """Whether a solution was found, be it inaccurate: bounds are certified without the solver."""
-    with suppress(cp.SolverError), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        problem.solve(solver=cp.CLARABEL)
-    return problem.status in (cp.OPTIMAL, cp.OPTIMAL_INACCURATE)

@@ -1,6 +1,5 @@
 """Kernel weights of lp-norm multiple kernel learning: between "margin" and uniform."""
 
-import cvxpy as cp
 import numpy as np
 
 from ._level import LevelMethod
@@ -47,7 +46,13 @@ class LpBall:
 
     def constraints(self, w):
         """For cvxpy."""
-        return [w >= 0, cp.pnorm(w, self.p) <= self.radius]
+        import cvxpy as cp
+
+        # w_l <= t_l^(1/p) radius^(1 - 1/p), sum(t) = radius: `pnorm` would round p to a fraction,
+        # and warn of it.
+        t = cp.Variable(w.shape)
+        radius = np.full(w.shape, self.radius)
+        return [w >= 0, cp.sum(t) == self.radius, cp.PowCone3D(t, radius, w, 1 / self.p)]
 
     def support(self, q):
         """``max_w w @ q``, for non-negative q."""

@@ -1,6 +1,5 @@
 """Kernel weights of l1-norm multiple kernel learning: the best margin over the simplex."""
 
-import cvxpy as cp
 import numpy as np
 
 from ._level import LevelMethod
@@ -29,6 +28,8 @@ class Simplex:
 
     def constraints(self, w):
         """For cvxpy."""
+        import cvxpy as cp
+
         return [w >= 0, cp.sum(w) == 1]
 
     def support(self, q):
