@@ -1,4 +1,4 @@
-"""What the Displays share: colours, heat maps, names that fit, marks of interchangeable layers."""
+"""Shared by the Displays: colours, heat maps, names that fit, marks of interchangeable layers."""
 
 import math
 import textwrap
@@ -31,7 +31,7 @@ def mark_layers(layer_names, groups):
 
 
 def marks_note(groups, threshold):
-    """What the letters of `mark_layers` mean; empty where there are none."""
+    """Meaning of the letters of `mark_layers`; empty where there are none."""
     if not groups:
         return ""
     letters = [f"({_letter(i)})" for i in range(len(groups))]
@@ -90,7 +90,7 @@ def fit_names(*axes):
     Only the finished layout shows how much room there is, so this comes last.
     """
     for axis in axes:
-        _settle(axis.axes)
+        _lay_out(axis.axes)
         labels = axis.get_ticklabels()
         if not labels:
             continue
@@ -108,7 +108,7 @@ def fit_names(*axes):
 
 def fit_titles(axes):
     """Shrink and at last shorten the titles of panels side by side until none touch."""
-    _settle(axes[0])
+    _lay_out(axes[0])
     room = 72 / axes[0].figure.dpi * min(ax.get_window_extent().width for ax in axes)
     titles, size = [ax.get_title().split("\n") for ax in axes], axes[0].title.get_fontsize()
     smaller = size * room / max(_widest(lines, size) for lines in titles)
@@ -125,7 +125,7 @@ def write_numbers(image, notes=None):
     Returns whether the notes were written.
     """
     ax, values = image.axes, image.get_array()
-    _settle(ax)
+    _lay_out(ax)
     points = 72 / ax.figure.dpi
     width, height = 0.82 * points * _pitch(ax.xaxis), points * _pitch(ax.yaxis)
     numbers = np.vectorize("{:.2f}".format)(values)
@@ -152,7 +152,7 @@ def write_numbers(image, notes=None):
 
 def label_columns(ax, label, note):
     """Label the x axis, with a note below in lines that do not reach beyond the figure."""
-    _settle(ax)
+    _lay_out(ax)
     box, figure = ax.get_window_extent(), ax.figure.bbox
     centre = (box.x0 + box.x1) / 2
     inches = 2 * min(centre - figure.x0, figure.x1 - centre) / ax.figure.dpi
@@ -162,7 +162,7 @@ def label_columns(ax, label, note):
 
 def fit_lines(figure, lines, size):
     """Join lines that are not empty, broken where they would reach beyond the finished figure."""
-    _settle(figure)
+    _lay_out(figure)
     inches = figure.bbox.width / figure.dpi
     return "\n".join(_wrapped(line, inches, size) for line in lines if line)
 
@@ -184,7 +184,7 @@ def numbers(*values, sign=""):
     return [f"{value:{sign}{kind}}".replace("-", MINUS) for value in values]
 
 
-def _settle(artist):
+def _lay_out(artist):
     """Lay the figure out, after which positions on it are known."""
     artist.figure.figure.draw_without_rendering()
 
