@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = "sklearn_nftk"
@@ -141,6 +142,18 @@ def test_modules_are_short(folder):
     lengths = {path: len(path.read_text().splitlines()) for path in (ROOT / folder).rglob("*.py")}
     assert lengths
     assert {path.name: n for path, n in lengths.items() if n > MOST_LINES} == {}
+
+
+def test_the_oldest_constraints_are_the_lower_bounds():
+    project = (ROOT / "pyproject.toml").read_text()
+    lists = project[project.index("\ndependencies = [") : project.index("\ndoc = [")]
+    bounds = re.findall(r'"([\w-]+)>=([\d.]+)"', lists)
+    pins = re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "constraints-oldest.txt").read_text(), re.M)
+    oldest = {name: Version(version) for name, version in pins}
+    assert len(bounds) >= 15
+    assert {name: Version(version) for name, version in bounds}.items() <= oldest.items()
+    newest = (ROOT / "constraints.txt").read_text()
+    assert not [name for name, _ in bounds if f"\n{name}==" not in newest]
 
 
 def test_the_checks_see_what_they_are_for():

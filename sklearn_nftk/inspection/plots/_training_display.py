@@ -327,9 +327,10 @@ def _pictures(given, default, n, image_shape, name):
     if len(pictures) != n:
         raise ValueError(f"{name} must be {n} pictures, got {len(pictures)}.")
     if image_shape is not None and pictures.ndim == 2:
-        if pictures[0].size != np.prod(image_shape):
+        n_features = pictures.shape[1]
+        if n_features != np.prod(image_shape):
             raise ValueError(
-                f"image_shape {tuple(image_shape)} does not fit the {pictures[0].size} features of "
+                f"image_shape {tuple(image_shape)} does not fit the {n_features} features of "
                 f"{name}; give {name}."
             )
         pictures = pictures.reshape(n, *image_shape)
