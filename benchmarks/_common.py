@@ -1,4 +1,4 @@
-"""What benchmarks share: where they find real data, and how they keep their results."""
+"""Shared by the benchmarks: reading data, measuring memory, keeping results."""
 
 import argparse
 import csv
@@ -15,29 +15,40 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 
 
-def parser(description):
-    """Argument parser with the options every benchmark shares."""
-    made = argparse.ArgumentParser(description=description)
-    made.add_argument(
-        "--data-dir",
+def data_parser(description):
+    """Argument parser of the benchmarks on data that the repository does not hold."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--data",
         type=Path,
-        default=Path(os.environ.get("NFTK_DATA", "../shared/data")),
-        help="folder with manifest.csv and the npz files it lists (default: $NFTK_DATA)",
+        required=True,
+        metavar="FOLDER",
+        help="folder with manifest.csv and the npz files it lists (benchmarks/README.md)",
     )
-    return made
+    return parser
 
 
-def uci_sets(data_dir, max_samples):
-    """Yield (name, X, y, [(train, test), ...]) of the UCI sets, smallest name first."""
-    manifest = data_dir / "manifest.csv"
-    if not manifest.exists():
-        raise SystemExit(f"{manifest} is absent: give --data-dir or set NFTK_DATA.")
-    with manifest.open() as rows:
-        for row in csv.DictReader(rows):
-            if row["subset"] == "uci90" and int(row["n"]) <= max_samples:
-                data = np.load(data_dir / row["file"])
-                splits = [(data[f"cv{k}_train"], data[f"cv{k}_test"]) for k in range(4)]
-                yield row["name"], data["X"].astype(np.float64), data["y"], splits
+def existing(path):
+    """Return the path of a data file, or end the benchmark with a line that names it."""
+    if not path.is_file():
+        raise SystemExit(f"no such file: {path}; benchmarks/README.md tells what --data holds")
+    return path
+
+
+def listed_sets(folder, column, value):
+    """Yield (row, npz file) of each set of the manifest that has this value in a column."""
+    with existing(folder / "manifest.csv").open() as lines:
+        for row in csv.DictReader(lines):
+            if row[column] == value:
+                yield row, np.load(existing(folder / row["file"]))
+
+
+def uci_sets(folder, max_samples):
+    """Yield (name, X, y, [(train, test), ...]) of the UCI sets, in the order of the manifest."""
+    for row, data in listed_sets(folder, "subset", "uci90"):
+        if int(row["n"]) <= max_samples:
+            splits = [(data[f"cv{k}_train"], data[f"cv{k}_test"]) for k in range(4)]
+            yield row["name"], data["X"].astype(np.float64), data["y"], splits
 
 
 def high_water_mark():

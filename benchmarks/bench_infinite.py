@@ -91,11 +91,11 @@ def plain_pair(x, z, w=1.96, u=1.0, b=0.04, h=0.25):
         return math.sqrt(p * q) * (root + c * angle) / (2 * math.pi), angle / (2 * math.pi)
 
     def variances(s):
-        found, state = [], h
+        sequence, state = [], h
         for value in s:
-            found.append(w * state + u * value * value + b)
-            state = found[-1] / 2
-        return found
+            sequence.append(w * state + u * value * value + b)
+            state = sequence[-1] / 2
+        return sequence
 
     p, q = variances(x), variances(z)
     size = min(len(x), len(z))

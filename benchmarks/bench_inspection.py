@@ -60,7 +60,7 @@ def data(n, n_train):
 
 
 def measure(path, way, working_memory, n, n_train):
-    """What a fresh process prints: seconds, and MiB at the peak and of the result."""
+    """Print seconds, and MiB at the peak and of the result; for a fresh process."""
     sklearn.set_config(working_memory=int(working_memory))
     model = pickle.loads(Path(path).read_bytes())
     test, train = data(n, n_train)
@@ -96,8 +96,8 @@ def main():
         for way, memory in [(w, usual) for w in WAYS] + [(w, SMALL) for w in IN_SMALL_MEMORY]:
             sizes = ["--samples", str(options.samples), "--train", str(options.train)]
             command = [sys.executable, __file__, "--measure", str(path), way, str(memory)]
-            found = subprocess.run([*command, *sizes], check=True, capture_output=True, text=True)
-            row = json.loads(found.stdout.splitlines()[-1])
+            run = subprocess.run([*command, *sizes], check=True, capture_output=True, text=True)
+            row = json.loads(run.stdout.splitlines()[-1])
             name = way if memory == usual else f"{way}, {memory} MiB"
             print(
                 f"{name:52}{row['seconds']:9.1f}{row['peak']:10.0f}{row['result']:8.1f}",

@@ -1,4 +1,4 @@
-"""Which evidence finds a planted layer: weights of each method, ablation, alignment.
+"""Evidence that finds a planted layer: weights of each method, ablation, alignment.
 
 The layer kernels of a network on scikit-learn's digits are taken as they are; then targets are
 drawn from a Gaussian process whose covariance is the kernel of one layer alone, centred and of
@@ -112,14 +112,14 @@ def gaussian_process(kernel, seeds):
         yield signal + np.sqrt(NOISE) * random_state.normal(size=len(kernel))
 
 
-def found(values, planted):
-    """Whether the largest value is that of the planted layer, and no other."""
+def finds(values, planted):
+    """True where the largest value is that of the planted layer, and no other."""
     values = np.asarray(values)
     return bool((values[planted] > np.delete(values, planted)).all())
 
 
 def trial(stack, targets, planted):
-    """Which evidence finds the planted layer: {task: {method: {evidence: bool}}}."""
+    """Evidence that finds the planted layer: {task: {method: {evidence: bool}}}."""
     warnings.simplefilter("ignore", ConvergenceWarning)
     torch.set_num_threads(1)
     train, test = np.arange(N_TRAIN), np.arange(N_TRAIN, N_TRAIN + N_TEST)
@@ -132,23 +132,23 @@ def trial(stack, targets, planted):
             model = estimator(**fixed, **parameters).fit(known, y[train])
             kept = layer_ablation(model, new, y[test])
             again = layer_ablation(model, new, y[test], refit=True, training=(known, y[train]))
-            weight, drop = found(model.kernel_weights_[0], planted), found(kept.drop, planted)
+            weight, drop = finds(model.kernel_weights_[0], planted), finds(kept.drop, planted)
             results[task][method] = {
                 "weight": weight,
                 "drop": drop,
                 "weight and drop": weight and drop,
-                "drop, refitted": found(again.drop, planted),
+                "drop, refitted": finds(again.drop, planted),
             }
         # These two know nothing of weights, so the last of the models will do.
         results[task][ANY] = {
-            "alone": found(again.alone, planted),
-            "target alignment": found(kernel_similarity(model).targets[0], planted),
+            "alone": finds(again.alone, planted),
+            "target alignment": finds(kernel_similarity(model).targets[0], planted),
         }
     return results
 
 
 def count(trials_of_layers):
-    """How many trials found the layer: {task: {method: {evidence: [count for each layer]}}}."""
+    """Successful trials: {task: {method: {evidence: [count for each layer]}}}."""
     return {
         task: {
             method: {

@@ -13,14 +13,14 @@ The errors of one nearest neighbour with Euclidean distance and dynamic time war
 window) are those published with the archive, where it has them. Ranks are means over the sets that
 all five have. Large sets are left out (``--max-pairs``), and said so.
 
-Run: ``python benchmarks/bench_series.py``.
+Run: ``python benchmarks/bench_series.py --data FOLDER``, as ``README.md`` describes it.
 """
 
 import csv
 import warnings
 
 import numpy as np
-from _common import keep, parser
+from _common import data_parser, existing, keep, listed_sets
 from joblib import Parallel, delayed
 from scipy.stats import rankdata
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
@@ -41,25 +41,19 @@ MLPS = [InfiniteMLP(depth) for depth in (1, 2, 4)]
 COLUMNS = ["RNTK", "InfiniteMLP", "RBF", "1NN-ED", "1NN-DTW"]
 
 
-def sets(data_dir):
+def sets(folder):
     """Yield (name, X, y, train, test), z-normalised, NaN at the ends."""
-    manifest = data_dir / "manifest.csv"
-    if not manifest.exists():
-        raise SystemExit(f"{manifest} is absent: give --data-dir or set NFTK_DATA.")
-    with manifest.open() as rows:
-        for row in csv.DictReader(rows):
-            if row["task_group"] != "series":
-                continue
-            data = np.load(data_dir / row["file"])
-            X = data["X"].astype(np.float64)
-            scale = np.nanstd(X, axis=1, keepdims=True)
-            X = (X - np.nanmean(X, axis=1, keepdims=True)) / np.where(scale > 0, scale, 1)
-            yield row["name"], X, data["y"], data["train"], data["test"]
+    for row, data in listed_sets(folder, "task_group", "series"):
+        X = data["X"].astype(np.float64)
+        scale = np.nanstd(X, axis=1, keepdims=True)
+        X = (X - np.nanmean(X, axis=1, keepdims=True)) / np.where(scale > 0, scale, 1)
+        yield row["name"], X, data["y"], data["train"], data["test"]
 
 
-def published(data_dir):
-    with (data_dir / "ucr_published_error.csv").open() as rows:
-        table = {row["Name"].strip(): row for row in csv.DictReader(rows)}
+def published(folder):
+    """Accuracies in percent that the archive publishes, by the names of sets."""
+    with existing(folder / "ucr_published_error.csv").open() as lines:
+        table = {row["Name"].strip(): row for row in csv.DictReader(lines)}
     return {
         name: {
             "1NN-ED": 100 * (1 - float(row["ED (w=0)"])),
@@ -104,25 +98,26 @@ def rbf(X, y, train, test):
     return 100 * search.score(X[test], y[test])
 
 
-def row(name, X, y, train, test, known):
+def compare(name, X, y, train, test, known):
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # folds without a class
         vectors = np.nan_to_num(X)
-        found = {
+        accuracies = {
             "RNTK": kernel_machine(RNNS, X, y, train, test),
             "InfiniteMLP": kernel_machine(MLPS, vectors, y, train, test),
             "RBF": rbf(vectors, y, train, test),
             **known.get(name, {}),
         }
     text = "".join(
-        f"{found[column]:12.1f}" if column in found else f"{'':12s}" for column in COLUMNS
+        f"{accuracies[column]:12.1f}" if column in accuracies else f"{'':12s}"
+        for column in COLUMNS
     )
     print(f"{name:30s}{text}", flush=True)
-    return found
+    return accuracies
 
 
 def main():
-    options = parser(__doc__.splitlines()[0])
+    options = data_parser(__doc__.splitlines()[0])
     options.add_argument(
         "--max-pairs",
         type=float,
@@ -131,18 +126,18 @@ def main():
     )
     options.add_argument("--n-jobs", type=int, default=1)
     arguments = options.parse_args()
-    known = published(arguments.data_dir)
+    known = published(arguments.data)
     print(f"{'accuracy in percent':30s}" + "".join(f"{column:>12s}" for column in COLUMNS))
     tasks, left_out = [], []
-    for name, X, y, train, test in sets(arguments.data_dir):
+    for name, X, y, train, test in sets(arguments.data):
         pairs = len(train) * (len(train) / 2 + len(test)) * X.shape[1]
         if pairs > arguments.max_pairs:
             left_out.append(name)
         else:
             tasks.append((name, X, y, train, test))
-    rows = Parallel(n_jobs=arguments.n_jobs)(delayed(row)(*task, known) for task in tasks)
-    table = {task[0]: found for task, found in zip(tasks, rows, strict=True)}
-    complete = [[found[column] for column in COLUMNS] for found in rows if "1NN-ED" in found]
+    rows = Parallel(n_jobs=arguments.n_jobs)(delayed(compare)(*task, known) for task in tasks)
+    table = {task[0]: percents for task, percents in zip(tasks, rows, strict=True)}
+    complete = [[row[column] for column in COLUMNS] for row in rows if "1NN-ED" in row]
     ranks = np.mean([rankdata(-np.array(values)) for values in complete], axis=0)
     means = np.mean(complete, axis=0)
     print(f"{'mean of ' + str(len(complete)):30s}" + "".join(f"{v:12.1f}" for v in means))

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import sklearn
 import torch
-from _common import keep
+from _common import high_water_mark, keep
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
@@ -212,11 +212,6 @@ def measure_memory(way, kind, n, working_memory):
     before = high_water_mark()
     WAYS[way](module, X)
     print(high_water_mark() - before)
-
-
-def high_water_mark():
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def relative_error(module, X):

@@ -3,13 +3,15 @@
 Accuracy on the four test parts of Fernandez-Delgado et al. 2014, everything chosen on the training
 part alone, averaged over sets. Layer kernels of ``MLP()`` are computed once for each part and
 seed, and given to `MultipleKernelClassifier` with every weight method: the same learner that
-`MultiLayerNTKClassifier` is. Run: ``python benchmarks/bench_uci.py``.
+`MultiLayerNTKClassifier` is.
+
+Run: ``python benchmarks/bench_uci.py --data FOLDER``, as ``README.md`` describes it.
 """
 
 import warnings
 
 import numpy as np
-from _common import keep, parser, uci_sets
+from _common import data_parser, keep, uci_sets
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
@@ -29,26 +31,26 @@ METHODS = {
 
 def accuracies(X, y, splits, seeds):
     """Percent right on the test parts, for the SVM and each method."""
-    found = {name: [] for name in ("SVC", *METHODS)}
+    percents = {name: [] for name in ("SVC", *METHODS)}
     for train, test in splits:
         scaler = StandardScaler().fit(X[train])
         known, new = scaler.transform(X[train]), scaler.transform(X[test])
-        found["SVC"].append(SVC().fit(known, y[train]).score(new, y[test]))
+        percents["SVC"].append(SVC().fit(known, y[train]).score(new, y[test]))
         for seed in range(seeds):
             network = MLP(random_state=seed)
             stack, rows = layer_kernels(network, known), layer_kernels(network, new, known)
             for name, parameters in METHODS.items():
                 model = MultipleKernelClassifier(**parameters).fit(stack, y[train])
-                found[name].append(model.score(rows, y[test]))
-    return {name: 100 * float(np.mean(values)) for name, values in found.items()}
+                percents[name].append(model.score(rows, y[test]))
+    return {name: 100 * float(np.mean(values)) for name, values in percents.items()}
 
 
-def certificates(data_dir, max_samples):
+def certificates(folder, max_samples):
     """Largest duality gap of "margin" on all rows of each set, and the sets that warned."""
     results = {}
     for loss in ("squared", "hinge"):
         gaps, iterations, warned = {}, [], []
-        for name, X, y, _ in uci_sets(data_dir, max_samples):
+        for name, X, y, _ in uci_sets(folder, max_samples):
             stack = layer_kernels(MLP(random_state=0), StandardScaler().fit_transform(X))
             model = MultipleKernelClassifier(kernel_weights="margin", loss=loss)
             with warnings.catch_warnings(record=True) as caught:
@@ -75,14 +77,14 @@ def wins(table, method, other):
 
 
 def main():
-    options = parser(__doc__.splitlines()[0])
+    options = data_parser(__doc__.splitlines()[0])
     options.add_argument("--max-samples", type=int, default=600)
     options.add_argument("--max-certified", type=int, default=1000)
     options.add_argument("--seeds", type=int, default=3)
     arguments = options.parse_args()
     warnings.simplefilter("ignore")  # constant columns and kernels of single sets
     table = {}
-    for name, X, y, splits in uci_sets(arguments.data_dir, arguments.max_samples):
+    for name, X, y, splits in uci_sets(arguments.data, arguments.max_samples):
         table[name] = accuracies(X, y, splits, arguments.seeds)
         print(f"{name:32s}", *(f"{value:6.2f}" for value in table[name].values()), flush=True)
     columns = list(table[name])
@@ -99,7 +101,7 @@ def main():
             "mean": means,
             "better_equal_worse_than_uniform": against_uniform,
             "seeds": arguments.seeds,
-            "margin_certificates": certificates(arguments.data_dir, arguments.max_certified),
+            "margin_certificates": certificates(arguments.data, arguments.max_certified),
         },
     )
 

@@ -106,7 +106,7 @@ class Clock:
 
 
 def shares(rounds, n_rows=(2000, 4000)):
-    """What part of a default fit goes into the weights: medians over the rounds."""
+    """Shares of a default fit that go into each step: medians over the rounds."""
     tasks = ("layer kernels", "statistics", "kernel weights", "dual coefficients")
     rows = []
     for n in n_rows:
@@ -140,16 +140,16 @@ def probabilities():
     """Log-loss on the digits, five folds, each scaled on its own training part."""
     X, y = load_digits(return_X_y=True)
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    found = {}
+    losses = {}
     for name, model in {
         "NFT-K": MultiLayerNTKClassifier(random_state=0),
         "CalibratedClassifierCV(SVC())": CalibratedClassifierCV(SVC()),
     }.items():
         pipeline = make_pipeline(StandardScaler(), model)
         predicted = cross_val_predict(pipeline, X, y, cv=folds, method="predict_proba")
-        found[name] = log_loss(y, predicted)
-        print(f"log-loss on the digits  {name:32s} {found[name]:.4f}", flush=True)
-    return found
+        losses[name] = log_loss(y, predicted)
+        print(f"log-loss on the digits  {name:32s} {losses[name]:.4f}", flush=True)
+    return losses
 
 
 def beside_mklpy(rounds):
@@ -172,17 +172,17 @@ def beside_mklpy(rounds):
     for method in METHODS:
         make = lambda method=method: MultipleKernelClassifier(kernel_weights=method)  # noqa: E731
         ways[f"ours, {method}"] = (make, stack, test_stack)
-    found = {name: {"fit_seconds": np.inf} for name in ways}
+    results = {name: {"fit_seconds": np.inf} for name in ways}
     for _ in range(rounds):
         for name, (make, known, new) in ways.items():
             start = time.perf_counter()
             model = make().fit(known, y[train])
             seconds = time.perf_counter() - start
-            found[name]["fit_seconds"] = min(found[name]["fit_seconds"], seconds)
-            found[name]["accuracy"] = float(np.mean(model.predict(new) == y[test]))
-    for name, row in found.items():
+            results[name]["fit_seconds"] = min(results[name]["fit_seconds"], seconds)
+            results[name]["accuracy"] = float(np.mean(model.predict(new) == y[test]))
+    for name, row in results.items():
         print(f"{name:20s} {row['fit_seconds']:7.3f} s   {row['accuracy']:.4f}", flush=True)
-    return found
+    return results
 
 
 def main():

@@ -6,6 +6,7 @@ from matplotlib.colors import same_color
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import is_classifier
 from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
@@ -201,6 +202,17 @@ KINDS = {
     "per class, two": (machine(network=per_class_network, outputs="per_class"), "two classes"),
     "infinite": (machine(network=InfiniteMLP(depth=1)), "classes"),
     "pipeline": (make_pipeline(StandardScaler(), machine()), "classes"),
+    "search": (GridSearchCV(machine(), {"C": [0.1, 10]}, cv=2), "classes"),
+    "search over a pipeline": (
+        RandomizedSearchCV(
+            make_pipeline(StandardScaler(), machine()),
+            {"multilayerntkclassifier__C": [0.1, 10]},
+            n_iter=1,
+            cv=2,
+            random_state=0,
+        ),
+        "two classes",
+    ),
     "regressor": (MultiLayerNTKRegressor(MLP((8,)), random_state=0), "target"),
     "two targets": (MultiLayerNTKRegressor(InfiniteMLP(depth=1)), "targets"),
     "stack": (MultipleKernelClassifier(), "stack"),
@@ -519,7 +531,9 @@ def test_pictures_of_a_pipeline_may_be_given(fitted_digits):
 def test_sequences_and_stacks_are_no_pictures(rng):
     X, y = rng.normal(size=(20, 6, 5)), np.arange(20) % 2
     sequences = MultiLayerNTKClassifier(InfiniteRNN()).fit(X, y)
-    assert TrainingContributionsDisplay.from_estimator(sequences, X[:1]).images is None
+    display = TrainingContributionsDisplay.from_estimator(sequences, X[:1])
+    assert display.images is None
+    assert display.train_images is None
     K = stack(X[:, 0], X[:, 0])
     kernels = MultipleKernelClassifier().fit(K, y)
     display = TrainingContributionsDisplay.from_estimator(kernels, K[:1])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris, make_regression
 from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -117,6 +118,21 @@ def test_regression_kernels_and_hinge_losses_have_pages(iris, tmp_path):
     text = explain(kernels, K[:1], tmp_path / "b.html", y=y[:1]).read_text()
     assert "kernel1" in text
     assert "probability" not in text
+
+
+def test_a_search_has_the_page_of_its_best_estimator(iris, tmp_path):
+    _, X, y = iris
+    model = make_pipeline(StandardScaler(), MultiLayerNTKClassifier(MLP((8,)), random_state=0))
+    search = GridSearchCV(model, {"multilayerntkclassifier__C": [1.0, 10.0]}, cv=2).fit(X, y)
+    pages = [
+        explain(estimator, X[:2], tmp_path / "page.html", y=y[:2], labels=y).read_text()
+        for estimator in (search, search.best_estimator_)
+    ]
+    assert pages[0] == pages[1]
+    assert (
+        f"<td style='text-align: left'>{search.best_params_['multilayerntkclassifier__C']:.4g}"
+        in pages[0]
+    )
 
 
 def test_a_page_that_fails_leaves_the_old_one(iris, tmp_path, monkeypatch):

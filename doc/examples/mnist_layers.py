@@ -5,10 +5,10 @@ MNIST: what the layers of a convolutional network say
 A small convolutional network is trained on 2000 handwritten digits; a kernel machine on its
 tangent kernels, one for each layer, is compared with it, and decisions are taken apart.
 
-The data are 5000 digits of MNIST in ``images/mnist_5k.npz`` (arrays ``X`` (n, 28, 28) and ``y``)
-below the folder that the environment variable ``NFTK_DATA`` names. Run from the root of the
-repository, ``python doc/examples/mnist_layers.py`` prints the numbers of this page and writes its
-figures.
+The data are 5000 digits of MNIST, in the file ``mnist_5k.npz``: pixels ``X`` (n, 28, 28) between
+0 and 255, and digits ``y``. Run from the root of the repository,
+``python doc/examples/mnist_layers.py --data FOLDER`` prints the numbers of this page and writes
+its figures.
 """
 
 # sphinx_gallery_thumbnail_path = "images/mnist_weights.png"
@@ -17,7 +17,7 @@ figures.
 # Train a network
 # ---------------
 
-import os
+import argparse
 from collections import OrderedDict
 from pathlib import Path
 
@@ -40,7 +40,9 @@ from sklearn_nftk.inspection import (
 from sklearn_nftk.kernels import layer_kernels
 
 FIGURES = Path("doc/images")
-data = np.load(Path(os.environ.get("NFTK_DATA", "../shared/data")) / "images/mnist_5k.npz")
+parser = argparse.ArgumentParser()
+parser.add_argument("--data", type=Path, required=True, help="folder with mnist_5k.npz")
+data = np.load(parser.parse_args().data / "mnist_5k.npz")
 X, y = data["X"][:, None] / 255, data["y"]
 X_train, X_test, y_train, y_test = train_test_split(
     X, y, train_size=2000, test_size=1000, stratify=y, random_state=0

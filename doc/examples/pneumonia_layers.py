@@ -7,9 +7,9 @@ A small convolutional network learns to tell chest X-rays with pneumonia from no
 PneumoniaMNIST (Yang et al., MedMNIST v2, Scientific Data 2023). This page shows a method on public
 images; nothing on it is of clinical use.
 
-The data are in ``images/pneumonia_mnist.npz`` (arrays ``X`` (n, 28, 28), ``y``, and the indices
-``train``, ``val`` and ``test``) below the folder that the environment variable ``NFTK_DATA``
-names. Run from the root of the repository, ``python doc/examples/pneumonia_layers.py`` prints the
+The data are in the file ``pneumonia_mnist.npz``: pixels ``X`` (n, 28, 28) between 0 and 255,
+classes ``y``, and the row numbers ``train``, ``val`` and ``test`` of the official parts. Run from
+the root of the repository, ``python doc/examples/pneumonia_layers.py --data FOLDER`` prints the
 numbers of this page and writes its figures.
 """
 
@@ -21,7 +21,7 @@ numbers of this page and writes its figures.
 # The training images come in the order of their classes, so batches are drawn at random. Three
 # of four show pneumonia: every method here weights the classes equally.
 
-import os
+import argparse
 from collections import OrderedDict
 from pathlib import Path
 
@@ -45,7 +45,9 @@ from sklearn_nftk.inspection import (
 from sklearn_nftk.kernels import layer_kernels
 
 FIGURES = Path("doc/images")
-data = np.load(Path(os.environ.get("NFTK_DATA", "../shared/data")) / "images/pneumonia_mnist.npz")
+parser = argparse.ArgumentParser()
+parser.add_argument("--data", type=Path, required=True, help="folder with pneumonia_mnist.npz")
+data = np.load(parser.parse_args().data / "pneumonia_mnist.npz")
 X, y = data["X"][:, None] / 255, data["y"]
 classes = np.array(["normal", "pneumonia"])
 names = classes[y]

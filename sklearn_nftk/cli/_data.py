@@ -1,4 +1,4 @@
-"""Data and networks as ``python -m sklearn_nftk`` is told of them."""
+"""From options to data and networks; what is wrong with them is a `UsageError`."""
 
 import importlib
 from pathlib import Path
@@ -21,7 +21,7 @@ BUILT_IN = {
 }
 
 
-class DataError(ValueError):
+class UsageError(ValueError):
     """Something about the user's data or arguments, said in one line."""
 
 
@@ -51,12 +51,12 @@ def load(name, target=None):
 
     Raises
     ------
-    DataError
+    UsageError
         If the file or the column is missing or cannot be read.
     """
     if name in BUILT_IN:
         if target is not None:
-            raise DataError(f"--target goes with a CSV file; {name} has its own.")
+            raise UsageError(f"--target goes with a CSV file; {name} has its own.")
         bunch = BUILT_IN[name]()
         y = np.asarray(bunch.target_names)[bunch.target]
         image_shape = bunch.images.shape[1:] if "images" in bunch else None
@@ -68,23 +68,23 @@ def _load_csv(path, target):
     try:
         import pandas as pd
     except ImportError as error:
-        raise DataError("reading a CSV file needs pandas: pip install pandas") from error
+        raise UsageError("reading a CSV file needs pandas: pip install pandas") from error
     if not path.is_file():
-        raise DataError(f"no such file: {path} (built-in data: {', '.join(BUILT_IN)})")
+        raise UsageError(f"no such file: {path} (built-in data: {', '.join(BUILT_IN)})")
     try:
         table = pd.read_csv(path)
     except (ValueError, UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+        raise UsageError(f"{path} cannot be read as CSV: {error}") from error
     if target is None:
-        raise DataError(f"--target is needed for {path}; its columns are {list(table.columns)}")
+        raise UsageError(f"--target is needed for {path}; its columns are {list(table.columns)}")
     if target not in table.columns:
-        raise DataError(f"{path} has no column {target!r}; its columns are {list(table.columns)}")
+        raise UsageError(f"{path} has no column {target!r}; its columns are {list(table.columns)}")
     table = table.dropna(subset=[target])
     X = table.drop(columns=target)
     # A column without any value tells nothing, and has no median to fill in.
     X = X.dropna(axis="columns", how="all")
     if X.shape[1] == 0:
-        raise DataError(f"{path} has no column besides {target!r} to predict it from")
+        raise UsageError(f"{path} has no column besides {target!r} to predict it from")
     numeric = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     categorical = make_pipeline(
         SimpleImputer(strategy="most_frequent"),
@@ -108,7 +108,7 @@ def parse_network(text):
 
     Raises
     ------
-    DataError
+    UsageError
         If it is neither.
     """
     if text is None:
@@ -118,10 +118,16 @@ def parse_network(text):
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError) as error:
-            raise DataError(f"--network {text}: {error}") from error
+            raise UsageError(f"--network {text}: {error}") from error
     try:
         return MLP(hidden_layer_sizes=tuple(int(size) for size in text.split(",")))
     except ValueError as error:
-        raise DataError(
+        raise UsageError(
             f"--network {text}: give hidden layer sizes such as 512,512, or package.module:name"
         ) from error
+
+
+def check_folder(path):
+    """Refuse a file that could not be written, before the computation."""
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"no such folder: {path.absolute().parent}")

@@ -54,7 +54,7 @@ def explain(
     threshold=0.95,
     title=None,
 ):
-    """Write a page that takes the decisions on a handful of samples apart.
+    """Write a page that explains the decisions on a handful of samples.
 
     The page holds all its pictures and needs no network to be read: the weights of the layers and
     how alike their kernels are, then for each sample what each layer and which training examples
@@ -62,7 +62,7 @@ def explain(
 
     Parameters
     ----------
-    estimator : estimator of sklearn_nftk or Pipeline ending in one
+    estimator : estimator of sklearn_nftk, or Pipeline or search that ends in one
         Fitted.
     X : array-like of shape (n_samples, ...)
         The samples, at most 50, as the estimator takes them.
@@ -117,7 +117,7 @@ def explain(
             f"X has {n_samples} samples; choose at most {MOST_SAMPLES} to be explained."
         )
     path = Path(path)
-    title = title or f"{type(machine).__name__}: {n_samples} decisions taken apart"
+    title = title or f"{type(machine).__name__}: {n_samples} decisions explained"
     weights = LayerWeightsDisplay.from_estimator(
         estimator, stability=stability, threshold=threshold
     )
@@ -139,7 +139,7 @@ def explain(
         _machine(machine),
         _weights(machine, weights, stability),
         _alignment(alignment),
-        "" if ablation is None else _ablation(ablation),
+        "" if ablation is None else _ablation(machine, ablation),
     ]
     for i, verdict in enumerate(verdicts):
         parts += _sample(i, verdict, layers, examples, _features(X, machine, i))
@@ -212,16 +212,18 @@ def _alignment(display):
     )
 
 
-def _ablation(found):
+def _ablation(machine, ablation):
     import pandas as pd
 
-    names = [name or "(root)" for name in found.layer_names]
-    frame = pd.DataFrame(
-        {"without it": found.without, "drop": found.drop, "it alone": found.alone}, names
-    )
+    scores = {
+        "without it": ablation.without,
+        "drop": ablation.drop,
+        "it alone": ablation.alone,
+    }
+    frame = pd.DataFrame(scores, layer_labels(machine))
     return (
         "<h2 id='ablation'>Scores without each layer</h2>"
-        f"<p>With all layers the score is {found.score:.4g}.</p>{_scrolled(frame)}"
+        f"<p>With all layers the score is {ablation.score:.4g}.</p>{_scrolled(frame)}"
     )
 
 
@@ -317,7 +319,7 @@ def _page(title, body):
 
 
 def _write(path, text):
-    """Replace the file once all is written, so that a half page is never found there."""
+    """Replace the file once all is written, so that nobody ever reads half a page."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         partial.write_text(text, encoding="utf-8")

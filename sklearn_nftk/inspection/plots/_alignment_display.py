@@ -1,4 +1,4 @@
-"""Which layers say the same, and which say what the classes say, as a picture."""
+"""Centred alignment of the layers with each other and with the targets, as heat maps."""
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class KernelAlignmentDisplay:
 
         Parameters
         ----------
-        estimator : estimator of sklearn_nftk or Pipeline ending in one
+        estimator : estimator of sklearn_nftk, or Pipeline or search that ends in one
         threshold : float in [0, 1], default=0.95
             Alignment, in every decision, from which layers are marked as interchangeable.
 
@@ -89,14 +89,14 @@ class KernelAlignmentDisplay:
         KernelAlignmentDisplay
         """
         machine = final_estimator(estimator)
-        found = kernel_similarity(machine, threshold=threshold)
+        similarity = kernel_similarity(machine, threshold=threshold)
         return cls(
-            found.layers,
-            found.targets,
-            groups=found.groups,
+            similarity.layers,
+            similarity.targets,
+            groups=similarity.groups,
             threshold=threshold,
             layer_names=layer_labels(machine),
-            decision_names=found.decision_names,
+            decision_names=similarity.decision_names,
             decision_kind=decision_kind(machine),
         )
 

@@ -1,4 +1,4 @@
-"""What each layer contributed to decisions, as bars for one sample and as strips for many."""
+"""Contributions of the layers to decisions: bars for one sample, strips for many."""
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -6,11 +6,11 @@ from sklearn.base import is_classifier
 from .._contributions import layer_contributions
 from .._similarity import kernel_similarity
 from .._unwrap import decision_names, final_estimator, layer_labels
+from ._captions import Captions
 from ._drawing import (
     AGAINST,
     DIVERGING,
     FOR,
-    MINUS,
     NEUTRAL,
     fit_lines,
     fit_names,
@@ -20,7 +20,6 @@ from ._drawing import (
     marks_note,
     names_height,
     new_figure,
-    numbers,
 )
 
 # With more layers, the bars of several decisions become a heat map.
@@ -35,7 +34,7 @@ _MEMBER, _OTHER = "#0072b2", "#e69f00"
 
 
 class LayerContributionsDisplay:
-    """What each layer contributed to the decisions on one sample, or on many.
+    """Contributions of the layers to the decisions on one sample, or on many.
 
     Contributions are differences from their mean over the training set, so those of different
     layers can be compared; the mean decision plus their sum is the decision. Use `from_estimator`
@@ -61,6 +60,7 @@ class LayerContributionsDisplay:
     Attributes
     ----------
     decisions : ndarray of shape (n_samples, n_decisions)
+    decision_kind : {"class", "target"}
     axes_ : ndarray of matplotlib Axes, shape (n_panels,)
         One for each decision shown; a single one with the heat map.
     figure_ : matplotlib Figure or SubFigure
@@ -97,6 +97,7 @@ class LayerContributionsDisplay:
         self.y = y
         self.groups = groups
         self.threshold = threshold
+        self.decision_kind = "target" if class_names is None else "class"
         self.decisions = mean_decisions + contributions.sum(axis=2)
 
     @classmethod
@@ -105,7 +106,7 @@ class LayerContributionsDisplay:
 
         Parameters
         ----------
-        estimator : estimator of sklearn_nftk or Pipeline ending in one
+        estimator : estimator of sklearn_nftk, or Pipeline or search that ends in one
         X : array-like of shape (n_samples, n_features)
         y : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
             True classes or targets, to be shown beside the predicted ones.
@@ -154,7 +155,7 @@ class LayerContributionsDisplay:
 
         n_samples, _, n_layers = self.contributions.shape
         index = pd.MultiIndex.from_product(
-            [range(n_samples), self.decision_names], names=["sample", self._kind]
+            [range(n_samples), self.decision_names], names=["sample", self.decision_kind]
         )
         frame = pd.DataFrame(
             self.contributions.reshape(-1, n_layers), index, list(self.layer_names)
@@ -189,17 +190,18 @@ class LayerContributionsDisplay:
         """
         if sample is None and len(self.contributions) == 1:
             sample = 0
+        captions = Captions(self)
         shown, choice = decisions, ""
         if decisions is None:
-            shown, choice = self._choose(sample, max_decisions)
+            shown, choice = captions.choose(sample, max_decisions)
         n_layers = len(self.layer_names)
         if sample is None:
-            figure, axes, notes = self._plot_strips(ax, shown)
+            figure, axes, notes = self._plot_strips(ax, captions, shown)
         elif n_layers > _MOST_BARS and len(shown) > 1:
-            figure, axes, notes = self._plot_map(ax, sample, shown)
+            figure, axes, notes = self._plot_map(ax, captions, sample, shown)
         else:
-            figure, axes, notes = self._plot_bars(ax, sample, shown)
-        title = [self._title(sample), choice]
+            figure, axes, notes = self._plot_bars(ax, captions, sample, shown)
+        title = [captions.title(sample), choice]
         figure.suptitle(fit_lines(figure, title, 11), fontsize=11)
         notes = [*notes, marks_note(self.groups, self.threshold)]
         figure.supxlabel(fit_lines(figure, notes, 9), fontsize=9)
@@ -210,17 +212,17 @@ class LayerContributionsDisplay:
 
     # -- three pictures -------------------------------------------------------------------------
 
-    def _plot_bars(self, ax, sample, shown):
+    def _plot_bars(self, ax, captions, sample, shown):
         figure, axes, rows = self._panels(ax, len(shown))
         for panel, c in zip(axes, shown, strict=True):
             phi = self.contributions[sample, c]
             colours = [FOR if value > 0 else AGAINST for value in phi]
             panel.barh(rows, [*phi, phi.sum()], color=[*colours, "black"])
-            title = f"{self._heading(c, sample)}\n{self._sum(sample, c)}"
+            title = f"{captions.heading(c, sample)}\n{captions.equation(sample, c)}"
             panel.set_title(title, fontsize=9)
         return figure, axes, [_LABEL, "above the panels: mean decision + sum = decision"]
 
-    def _plot_map(self, ax, sample, shown):
+    def _plot_map(self, ax, captions, sample, shown):
         names = mark_layers(self.layer_names, self.groups)
         width = np.clip(0.3 * len(names), 5, 10) + 2.5
         height = np.clip(0.3 * len(shown), 1, 9) + names_height(names, width - 2.5) + 1.6
@@ -231,7 +233,7 @@ class LayerContributionsDisplay:
         image = heat_map(
             panel,
             phi,
-            [self._name(c, sample) for c in shown],
+            [captions.name(c, sample) for c in shown],
             names,
             cmap=DIVERGING,
             vmin=-largest,
@@ -239,14 +241,14 @@ class LayerContributionsDisplay:
         )
         sums = panel.twinx()
         sums.set_ylim(panel.get_ylim())
-        sums.set_yticks(range(len(shown)), [self._sum(sample, c) for c in shown])
+        sums.set_yticks(range(len(shown)), [captions.equation(sample, c) for c in shown])
         sums.tick_params(length=0)
-        panel.set(xlabel="layer", ylabel=self._kind)
+        panel.set(xlabel="layer", ylabel=self.decision_kind)
         figure.colorbar(image, ax=[panel, sums], label="contribution")
         fit_names(panel.xaxis, sums.yaxis)
         return figure, np.array([panel]), [_LABEL, "right: mean decision + sum = decision"]
 
-    def _plot_strips(self, ax, shown):
+    def _plot_strips(self, ax, captions, shown):
         n_samples = len(self.contributions)
         figure, axes, rows = self._panels(ax, len(shown))
         kept = np.linspace(0, n_samples - 1, min(n_samples, _MOST_POINTS)).astype(int)
@@ -266,13 +268,13 @@ class LayerContributionsDisplay:
                 colours = self.decisions[kept, c]
             else:
                 # The few of the class lie on top of all others.
-                member = self._members(c)
+                member = captions.members(c)
                 order = kept[np.argsort(member[kept], kind="stable")]
                 colours = np.where(member[order], _MEMBER, _OTHER)
             phi = self.contributions[order, c]
             values = np.column_stack([phi, phi.sum(axis=1)])
             points = panel.scatter(values, rows + jitter, c=np.repeat(colours, len(rows)), **style)
-            panel.set_title(self._heading(c), fontsize=9)
+            panel.set_title(captions.heading(c), fontsize=9)
         if self.class_names is None:
             figure.colorbar(points, ax=list(axes), label="decision")
         drawn = f"{len(kept)} of them are drawn" if len(kept) < n_samples else ""
@@ -305,91 +307,3 @@ class LayerContributionsDisplay:
         axes[0].set_ylim(rows[-1] + 0.6, -0.6)
         axes[0].locator_params(axis="x", nbins=3 if n_columns > 2 else 7)
         return figure, axes, rows
-
-    # -- words ----------------------------------------------------------------------------------
-
-    @property
-    def _kind(self):
-        return "target" if self.class_names is None else "class"
-
-    def _predicted(self):
-        """Index of the class of each sample."""
-        if len(self.class_names) == 2:
-            return (self.decisions[:, 0] > 0).astype(int)
-        return self.decisions.argmax(axis=1)
-
-    def _members(self, c):
-        """Which samples are of the class that decision c speaks for."""
-        name = self.class_names[1 if len(self.class_names) == 2 else c]
-        if self.y is not None:
-            return np.array([label == name for label in self.y])
-        return np.array([self.class_names[k] == name for k in self._predicted()])
-
-    def _choose(self, sample, most):
-        """Decisions to show, and what they were chosen by, where they are not all."""
-        n_decisions = len(self.decision_names)
-        if n_decisions <= most:
-            return range(n_decisions), ""
-        chosen_from = f"{most} of {n_decisions}"
-        if self.class_names is None:
-            rows = slice(None) if sample is None else [sample]
-            moved = np.abs(self.contributions[rows].sum(axis=2)).mean(axis=0)
-            return _largest(moved, most), f"the {chosen_from} targets furthest from their mean"
-        if sample is None:
-            counts = np.bincount(self._predicted(), minlength=n_decisions)
-            return _largest(counts, most), f"the {chosen_from} classes predicted most often"
-        found = _largest(self.decisions[sample], most)
-        text = f"the {chosen_from} classes of the largest decisions"
-        if self.y is not None and self.y[sample] in self.class_names:
-            true = self.class_names.index(self.y[sample])
-            if true not in found:
-                return [*found[:-1], true], f"{text}, the true class among them"
-        return found, text
-
-    def _name(self, c, sample=None):
-        """Name of a decision, and what it is to the sample."""
-        name = self.decision_names[c]
-        if self.class_names is None or len(self.class_names) == 2 or sample is None:
-            return name
-        roles = []
-        if self._predicted()[sample] == c:
-            roles.append("predicted")
-        if self.y is not None and self.y[sample] == name:
-            roles.append("true")
-        return f"{name} ({', '.join(roles)})" if roles else name
-
-    def _heading(self, c, sample=None):
-        """Name of a decision where it stands alone: a number would say nothing by itself."""
-        name = self._name(c, sample)
-        return f"class {name}" if self.decision_names[c].isdigit() else name
-
-    def _sum(self, sample, c):
-        """Mean decision plus sum of the contributions equals decision."""
-        mean, decision = self.mean_decisions[c], self.decisions[sample, c]
-        total = decision - mean
-        mean, size, decision = numbers(mean, abs(total), decision)
-        return f"{mean} {'+' if total >= 0 else MINUS} {size} = {decision}"
-
-    def _title(self, sample):
-        if sample is None:
-            title = f"layer contributions on {len(self.contributions)} samples"
-            if self.class_names is None:
-                return title
-            by = "predicted as" if self.y is None else "of"
-            if len(self.class_names) == 2:
-                zero, one = self.class_names
-                return f"{title} ({by} class {one}: blue, {zero}: orange)"
-            return f"{title} ({by} the panel's class: blue, others: orange)"
-        words = []
-        if self.class_names is not None:
-            words.append(f"predicted {self.class_names[self._predicted()[sample]]}")
-        if self.y is not None:
-            true = self.y[sample]
-            known = true if self.class_names else ", ".join(numbers(*np.ravel(true)))
-            words.append(f"true {known}")
-        title = f"layer contributions on sample {sample}"
-        return ": ".join([title, ", ".join(words)]) if words else title
-
-
-def _largest(values, most):
-    return np.argsort(-values, kind="stable")[:most].tolist()

@@ -1,7 +1,8 @@
-"""What the Displays share: colours, heat maps, names that fit, marks of interchangeable layers."""
+"""Shared by the Displays: colours, heat maps, names that fit, marks of interchangeable layers."""
 
 import math
 import textwrap
+from functools import lru_cache
 from string import ascii_lowercase
 
 import numpy as np
@@ -31,7 +32,7 @@ def mark_layers(layer_names, groups):
 
 
 def marks_note(groups, threshold):
-    """What the letters of `mark_layers` mean; empty where there are none."""
+    """Meaning of the letters of `mark_layers`; empty where there are none."""
     if not groups:
         return ""
     letters = [f"({_letter(i)})" for i in range(len(groups))]
@@ -87,10 +88,11 @@ def names_height(names, width):
 def fit_names(*axes):
     """Shrink, turn and at last leave out the names at these x or y axes until none touch.
 
-    Only the finished layout shows how much room there is, so this comes last.
+    Only the finished layout shows how much room there is, so this comes last; it leaves the figure
+    laid out, for `fit_titles` and `write_numbers`.
     """
+    _lay_out(axes[0].axes)
     for axis in axes:
-        _settle(axis.axes)
         labels = axis.get_ticklabels()
         if not labels:
             continue
@@ -103,12 +105,16 @@ def fit_names(*axes):
         smaller = float(np.clip(size * room / needed, _SMALLEST_NAME, size))
         step = math.ceil(needed * smaller / size / room - 1e-6)
         fitting = min(size, size * room * step / needed)
-        axis.set_ticks(axis.get_ticklocs()[::step], names[::step], fontsize=fitting)
+        if upright or step > 1 or fitting < size:
+            axis.set_ticks(axis.get_ticklocs()[::step], names[::step], fontsize=fitting)
+            _lay_out(axis.axes)  # layouts are most of the time that pictures take
 
 
 def fit_titles(axes):
-    """Shrink and at last shorten the titles of panels side by side until none touch."""
-    _settle(axes[0])
+    """Shrink and at last shorten the titles of panels side by side until none touch.
+
+    The figure must have been laid out, as `fit_names` leaves it.
+    """
     room = 72 / axes[0].figure.dpi * min(ax.get_window_extent().width for ax in axes)
     titles, size = [ax.get_title().split("\n") for ax in axes], axes[0].title.get_fontsize()
     smaller = size * room / max(_widest(lines, size) for lines in titles)
@@ -122,10 +128,10 @@ def fit_titles(axes):
 def write_numbers(image, notes=None):
     """Write its value into each cell, and below it a note, where they fit; all or none.
 
-    Returns whether the notes were written.
+    The figure must have been laid out, as `fit_names` leaves it. Returns True where the notes
+    were written.
     """
     ax, values = image.axes, image.get_array()
-    _settle(ax)
     points = 72 / ax.figure.dpi
     width, height = 0.82 * points * _pitch(ax.xaxis), points * _pitch(ax.yaxis)
     numbers = np.vectorize("{:.2f}".format)(values)
@@ -152,7 +158,7 @@ def write_numbers(image, notes=None):
 
 def label_columns(ax, label, note):
     """Label the x axis, with a note below in lines that do not reach beyond the figure."""
-    _settle(ax)
+    _lay_out(ax)
     box, figure = ax.get_window_extent(), ax.figure.bbox
     centre = (box.x0 + box.x1) / 2
     inches = 2 * min(centre - figure.x0, figure.x1 - centre) / ax.figure.dpi
@@ -162,7 +168,8 @@ def label_columns(ax, label, note):
 
 def fit_lines(figure, lines, size):
     """Join lines that are not empty, broken where they would reach beyond the finished figure."""
-    _settle(figure)
+    if figure is not figure.figure:  # only the layout gives parts of figures their width
+        _lay_out(figure)
     inches = figure.bbox.width / figure.dpi
     return "\n".join(_wrapped(line, inches, size) for line in lines if line)
 
@@ -184,7 +191,7 @@ def numbers(*values, sign=""):
     return [f"{value:{sign}{kind}}".replace("-", MINUS) for value in values]
 
 
-def _settle(artist):
+def _lay_out(artist):
     """Lay the figure out, after which positions on it are known."""
     artist.figure.figure.draw_without_rendering()
 
@@ -197,13 +204,16 @@ def _pitch(axis):
 
 def _widest(texts, size):
     """Width of the widest of these texts, in points."""
+    longest = sorted(np.ravel(texts), key=len)[-3:]  # characters differ in width
+    return size * max((_ems(str(text)) for text in longest if text.strip()), default=1 / size)
+
+
+@lru_cache(maxsize=4096)
+def _ems(text):
+    """Width of a text in units of its font size."""
     from matplotlib.textpath import TextPath
 
-    longest = sorted(np.ravel(texts), key=len)[-3:]  # characters differ in width
-    widths = [
-        TextPath((0, 0), text, size=size).get_extents().width for text in longest if text.strip()
-    ]
-    return max(widths, default=1.0)
+    return TextPath((0, 0), text, size=1).get_extents().width
 
 
 def _shortened(line, room, size):

@@ -4,7 +4,6 @@ import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils import check_scalar
 
-from ...networks import InfiniteRNN
 from .._training import training_contributions
 from .._unwrap import decision_names, final_estimator
 from ._drawing import AGAINST, FOR, MINUS, NO_BREAK, fit_lines, fit_names, new_figure, numbers
@@ -95,7 +94,7 @@ class TrainingContributionsDisplay:
 
         Parameters
         ----------
-        estimator : estimator of sklearn_nftk or Pipeline ending in one
+        estimator : estimator of sklearn_nftk, or Pipeline or search that ends in one
         X : array-like of shape (n_samples, n_features)
             A few samples.
         top : int, default=5
@@ -143,7 +142,8 @@ class TrainingContributionsDisplay:
         indices, values, totals = _largest_of_each_sign(contributions[rows, chosen], top)
         names = decision_names(machine)
         # Stacks of kernels and sequences are no pictures, though some have the shape of one.
-        own = hasattr(machine, "X_fit_") and not isinstance(machine.network_, InfiniteRNN)
+        network = getattr(machine, "network_", None)
+        own = hasattr(machine, "X_fit_") and not getattr(network, "accepts_sequences", False)
         return cls(
             indices,
             values,
@@ -310,7 +310,7 @@ def _largest_of_each_sign(contributions, top):
 
 
 def _sides(machine, name):
-    """What positive and what negative contributions to a decision speak for."""
+    """Names of what positive and what negative contributions to a decision speak for."""
     if not is_classifier(machine):
         return f"raising {name}", f"lowering {name}"
     if len(machine.classes_) == 2:
@@ -320,29 +320,30 @@ def _sides(machine, name):
 
 def _pictures(given, default, n, image_shape, name):
     """Pictures with channels last, or None where there are none; `name` is for errors."""
-    found = default if given is None else given
-    if found is None:
+    pictures = default if given is None else given
+    if pictures is None:
         return None
-    found = np.asarray(found)
-    if len(found) != n:
-        raise ValueError(f"{name} must be {n} pictures, got {len(found)}.")
-    if image_shape is not None and found.ndim == 2:
-        if found[0].size != np.prod(image_shape):
+    pictures = np.asarray(pictures)
+    if len(pictures) != n:
+        raise ValueError(f"{name} must be {n} pictures, got {len(pictures)}.")
+    if image_shape is not None and pictures.ndim == 2:
+        n_features = pictures.shape[1]
+        if n_features != np.prod(image_shape):
             raise ValueError(
-                f"image_shape {tuple(image_shape)} does not fit the {found[0].size} features of "
+                f"image_shape {tuple(image_shape)} does not fit the {n_features} features of "
                 f"{name}; give {name}."
             )
-        found = found.reshape(n, *image_shape)
-    if found.ndim == 4 and found.shape[1] in (1, 3):
-        found = np.moveaxis(found, 1, -1)
-        return found[..., 0] if found.shape[-1] == 1 else _unit_range(found)
-    if found.ndim == 3:
-        return found
+        pictures = pictures.reshape(n, *image_shape)
+    if pictures.ndim == 4 and pictures.shape[1] in (1, 3):
+        pictures = np.moveaxis(pictures, 1, -1)
+        return pictures[..., 0] if pictures.shape[-1] == 1 else _unit_range(pictures)
+    if pictures.ndim == 3:
+        return pictures
     if given is None:
         return None
     raise ValueError(
         f"{name} must have shape (n, height, width) or (n, channels, height, width) with 1 or 3 "
-        f"channels, got {found.shape}."
+        f"channels, got {pictures.shape}."
     )
 
 

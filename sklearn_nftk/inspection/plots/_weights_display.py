@@ -84,7 +84,7 @@ class LayerWeightsDisplay:
 
         Parameters
         ----------
-        estimator : estimator of sklearn_nftk or Pipeline ending in one
+        estimator : estimator of sklearn_nftk, or Pipeline or search that ends in one
         stability : Bunch, default=None
             What :func:`weight_stability` returned for the estimator: adds its intervals.
         threshold : float in [0, 1], default=0.95

@@ -1,5 +1,6 @@
-"""The page behind ``python -m sklearn_nftk explain``: a fit, and some of its decisions."""
+"""``python -m sklearn_nftk explain``: a fit, and a page about some of its decisions."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +13,14 @@ from sklearn.utils import check_random_state
 from ..estimators import MultiLayerNTKClassifier
 from ..inspection import explain, layer_ablation, weight_stability
 from ..inspection._explain import MOST_SAMPLES
-from ._data import DataError
+from ..utils._progress import progress
+from ._data import UsageError, check_folder, load, parse_network
+
+DEFAULT_PAGE = "report.html"
 
 
 class Report(NamedTuple):
-    """Where the page is, and what it is about."""
+    """Path of the page, accuracy on the samples not trained on, and the rows explained."""
 
     path: Path
     accuracy: float
@@ -25,7 +29,34 @@ class Report(NamedTuple):
     rows: np.ndarray
 
 
-def report(dataset, network, path, *, n_samples, n_resamples, random_state, advance):
+def run_explain(options):
+    """Fit, choose decisions and write the page about them."""
+    check_folder(options.out)
+    for package in ("matplotlib", "pandas"):
+        if find_spec(package) is None:
+            raise UsageError(f"explain needs {package}: pip install {package}")
+    import matplotlib
+
+    matplotlib.use("Agg")  # a file is wanted, not windows
+    dataset = load(options.data, options.target)
+    with progress(4, "explaining", terminal_only=True) as bar:
+        report = write_report(
+            dataset,
+            parse_network(options.network),
+            options.out,
+            n_samples=options.samples,
+            n_resamples=options.resamples,
+            random_state=options.random_state,
+            advance=bar.update,
+        )
+    print(
+        f"{dataset.name}: accuracy {report.accuracy:.4f} on {report.n_test} samples that were not "
+        f"trained on, {report.n_train} training examples"
+    )
+    print(f"{len(report.rows)} decisions explained in {report.path}")
+
+
+def write_report(dataset, network, path, *, n_samples, n_resamples, random_state, advance):
     """Fit on three quarters of the data and explain decisions on the rest.
 
     Parameters
@@ -47,23 +78,11 @@ def report(dataset, network, path, *, n_samples, n_resamples, random_state, adva
 
     Raises
     ------
-    DataError
-        If a class has one sample only, or `n_samples` or `n_resamples` is out of range.
+    UsageError
+        If there is one class only or a class of one sample, or `n_samples` or `n_resamples` is
+        out of range.
     """
-    labels, counts = np.unique(dataset.y, return_counts=True)
-    if len(labels) < 2:
-        raise DataError(f"{dataset.name}: the target has only one class, {labels[0]!r}")
-    if counts.min() < 2:
-        raise DataError(
-            f"{dataset.name}: class {labels[counts.argmin()]!r} has one sample only, which cannot "
-            "be both trained on and explained"
-        )
-    if n_samples < 1:
-        raise DataError(f"--samples must be at least 1, got {n_samples}")
-    if n_samples > MOST_SAMPLES:
-        raise DataError(f"--samples must be at most {MOST_SAMPLES}, got {n_samples}")
-    if n_resamples < 0:
-        raise DataError(f"--resamples must not be negative, got {n_resamples}")
+    _check(dataset, n_samples, n_resamples)
     train, test = train_test_split(
         np.arange(len(dataset.y)), stratify=dataset.y, random_state=random_state
     )
@@ -101,6 +120,24 @@ def report(dataset, network, path, *, n_samples, n_resamples, random_state, adva
     )
     advance()
     return Report(path, float(right.mean()), len(train), len(test), test[chosen])
+
+
+def _check(dataset, n_samples, n_resamples):
+    """Refuse what cannot be explained, before the fit."""
+    labels, counts = np.unique(dataset.y, return_counts=True)
+    if len(labels) < 2:
+        raise UsageError(f"{dataset.name}: the target has only one class, {labels[0]!r}")
+    if counts.min() < 2:
+        raise UsageError(
+            f"{dataset.name}: class {labels[counts.argmin()]!r} has one sample only, which cannot "
+            "be both trained on and explained"
+        )
+    if n_samples < 1:
+        raise UsageError(f"--samples must be at least 1, got {n_samples}")
+    if n_samples > MOST_SAMPLES:
+        raise UsageError(f"--samples must be at most {MOST_SAMPLES}, got {n_samples}")
+    if n_resamples < 0:
+        raise UsageError(f"--resamples must not be negative, got {n_resamples}")
 
 
 def _rows(X, rows):
