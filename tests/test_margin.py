@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_nftk.solvers import HingeOracle, RidgeOracle, hinge
-from sklearn_nftk.weights import Cut, LpMarginProblem, MarginProblem
+from sklearn_nftk.weights import CuttingPlane, LpMarginProblem, MarginProblem
 
 from . import reference
 
@@ -200,9 +200,11 @@ def test_group_lasso_of_gated_relu_networks_is_multiple_kernel_learning():
 
     assert_allclose(value(norms), optimum, rtol=1e-6)
 
-    def oracle(w):  # 1/2 y'(I + ratio K_w)^-1 y: any convex problem that answers with cuts
+    def oracle(w):  # 1/2 y'(I + ratio K_w)^-1 y: any convex problem that answers with planes
         a = np.linalg.solve(np.eye(20) + ratio * np.tensordot(w, stack, 1), y)
-        return Cut(y @ a - a @ a / 2, ratio * np.einsum("n,lnm,m->l", a, stack, a), y @ a / 2)
+        return CuttingPlane(
+            y @ a - a @ a / 2, ratio * np.einsum("n,lnm,m->l", a, stack, a), y @ a / 2
+        )
 
     solution = MarginProblem(5).solve(oracle, 1e-7, 100)
     assert_allclose(value(norms.sum() * solution.weights), optimum, rtol=1e-6)
@@ -240,11 +242,11 @@ def test_cuts_are_below_the_objective_everywhere(seed):
     here, there = np.random.default_rng(seed).dirichlet(np.ones(3), 2)
     for loss in LOSSES:
         # a crude solution is as feasible as an exact one
-        cut = oracle_of(stack, Y, s, 1.0, loss, tol=1.0)(here)
+        plane = oracle_of(stack, Y, s, 1.0, loss, tol=1.0)(here)
         values = [objective(stack, w, Y, s, 1.0, loss) for w in (here, there)]
-        assert cut.upper >= values[0] * (1 - 1e-9)
+        assert plane.upper >= values[0] * (1 - 1e-9)
         for w, value in zip((here, there), values, strict=True):
-            assert cut.linear - cut.quadratics @ w / 2 <= value * (1 + 1e-9)
+            assert plane.linear - plane.quadratics @ w / 2 <= value * (1 + 1e-9)
 
 
 def test_an_inexact_machine_is_not_taken_for_an_exact_one():
@@ -253,10 +255,12 @@ def test_an_inexact_machine_is_not_taken_for_an_exact_one():
     exact = oracle_of(stack, Y, s, 1.0, "squared")
 
     def crude(w):  # half of the best a is feasible, too
-        cut = exact(w)
-        norm = w @ cut.quadratics / 2
-        loss = cut.upper - norm
-        return Cut((cut.linear + loss) / 2 - loss / 4, cut.quadratics / 4, cut.upper)
+        plane = exact(w)
+        norm = w @ plane.quadratics / 2
+        loss = plane.upper - norm
+        return CuttingPlane(
+            (plane.linear + loss) / 2 - loss / 4, plane.quadratics / 4, plane.upper
+        )
 
     with pytest.warns(ConvergenceWarning, match="relative duality gap"):
         solution = MarginProblem(3).solve(crude, 1e-3, 100)
@@ -299,7 +303,7 @@ def test_a_failing_solver_costs_iterations_and_no_honesty(which, monkeypatch):
 def test_few_cuts_are_enough():
     features, Y, s = random_features(14, 6)
     oracle = oracle_of(grams(features), Y, s, 10.0, "squared")
-    solution = MarginProblem(6, max_cuts=8).solve(oracle, 1e-4, 100)
+    solution = MarginProblem(6, max_planes=8).solve(oracle, 1e-4, 100)
     assert solution.n_iter > 8
     assert solution.dual_gap <= 1e-4
 
@@ -471,7 +475,7 @@ def test_kernels_that_rounding_made_indefinite(loss):
 
 def test_negative_quadratic_forms_are_rounding_and_raise_no_bound():
     with pytest.warns(ConvergenceWarning):
-        solution = MarginProblem(2).solve(lambda w: Cut(1.0, -np.ones(2), 1.25), 1e-3, 5)
+        solution = MarginProblem(2).solve(lambda w: CuttingPlane(1.0, -np.ones(2), 1.25), 1e-3, 5)
     assert_allclose(solution.dual_gap, 0.2)
 
 

@@ -28,8 +28,8 @@ from sklearn_nftk.learner import (
     normalise,
 )
 from sklearn_nftk.networks import MLP
-from sklearn_nftk.weights import _aligned
-from sklearn_nftk.weights._aligned import auto_shrinkage
+from sklearn_nftk.weights import _alignment
+from sklearn_nftk.weights._alignment import auto_shrinkage
 
 from . import reference
 
@@ -240,9 +240,9 @@ def test_two_standard_errors_decide(rng, monkeypatch):
     """A rule of none leaves uniform weights where two standard errors keep them."""
     problem = normalise(problem_of(rng)).problem
     weights, uniform = np.array([[0.2, 0.5, 0.3]]), np.full((1, 3), 1 / 3)
-    monkeypatch.setattr(_aligned, "_STANDARD_ERRORS", 2.0)
+    monkeypatch.setattr(_alignment, "_STANDARD_ERRORS", 2.0)
     assert auto_shrinkage(problem, weights, uniform)[0] == 1
-    monkeypatch.setattr(_aligned, "_STANDARD_ERRORS", 0.0)
+    monkeypatch.setattr(_alignment, "_STANDARD_ERRORS", 0.0)
     assert auto_shrinkage(problem, weights, uniform)[0] < 1
 
 
@@ -305,7 +305,7 @@ def test_a_sample_holds_ten_rows_of_each_class_or_none(rng):
 
 
 def test_too_few_rows_for_so_many_classes_keep_uniform_weights(rng, monkeypatch):
-    monkeypatch.setattr(_aligned, "_ALL_ROWS", 50)
+    monkeypatch.setattr(_alignment, "_ALL_ROWS", 50)
     X, y = make_classification(
         150, 6, n_informative=6, n_redundant=0, n_classes=8, n_clusters_per_class=1, random_state=0
     )
@@ -315,7 +315,7 @@ def test_too_few_rows_for_so_many_classes_keep_uniform_weights(rng, monkeypatch)
 
 
 def test_row_order_changes_nothing_when_rows_are_sampled(monkeypatch, rng):
-    monkeypatch.setattr(_aligned, "_ALL_ROWS", 60)
+    monkeypatch.setattr(_alignment, "_ALL_ROWS", 60)
     X, y = make_classification(200, 5, random_state=1)
     model = MultiLayerNTKClassifier(NETWORK, random_state=0)
     expected = model.fit(X, y).decision_function(X)

@@ -9,7 +9,7 @@ from sklearn_nftk.grams import CosineKernels, StatisticsAccumulator, StoredGrams
 from sklearn_nftk.kernels import KernelSource
 from sklearn_nftk.learner import Problem
 from sklearn_nftk.weights import AlignmentProblem, weight_method
-from sklearn_nftk.weights._aligned import alignment_weights
+from sklearn_nftk.weights._alignment import alignment_weights
 
 from . import reference
 

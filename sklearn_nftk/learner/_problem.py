@@ -16,7 +16,7 @@ from ..solvers import (
     loo_errors,
     ridge,
 )
-from ..weights import Cut
+from ..weights import CuttingPlane
 from ._options import LearnerOptions
 
 # Rows of each class that a sample of the rows holds at least.
@@ -221,7 +221,7 @@ class Problem:
         return np.array(dual_coef), np.array(intercept)
 
     def oracle(self, decisions, used, C, precision):
-        """Kernel machines of decisions that share weights, as cutting planes: ``w -> Cut``.
+        """Kernel machines of decisions that share weights: from weights to a `CuttingPlane`.
 
         Parameters
         ----------
@@ -243,7 +243,7 @@ class Problem:
 
         def plane(weights):
             linear, quadratics, upper = zip(*(part(weights) for part in parts), strict=True)
-            return Cut(sum(linear), np.sum(quadratics, axis=0), sum(upper))
+            return CuttingPlane(sum(linear), np.sum(quadratics, axis=0), sum(upper))
 
         return plane
 

@@ -8,7 +8,7 @@ which may be overwritten, and ``quadratics(A)``, ``a_j' K_l a_j`` of shape (L, k
 import numpy as np
 
 from ..utils._sklearn import libsvm
-from ..weights import Cut
+from ..weights import CuttingPlane
 from ._hinge import _CACHE_MB
 from ._ridge import ridge_coefficients
 
@@ -49,7 +49,7 @@ class RidgeOracle:
         linear = np.sum(self.Y * a) - loss
         norm = weights @ quadratics / 2
         # The two objectives are equal but for rounding.
-        return Cut(linear, quadratics, max(norm + loss, linear - norm))
+        return CuttingPlane(linear, quadratics, max(norm + loss, linear - norm))
 
 
 class HingeOracle:
@@ -84,7 +84,7 @@ class HingeOracle:
         solutions = [self._solve(K, c) for c in range(self.Y.shape[1])]
         a = np.column_stack([coefficients for coefficients, _ in solutions])
         quadratics = self.kernels.quadratics(a).sum(axis=1)
-        return Cut(np.abs(a).sum(), quadratics, sum(upper for _, upper in solutions))
+        return CuttingPlane(np.abs(a).sum(), quadratics, sum(upper for _, upper in solutions))
 
     def _solve(self, K, c):
         """``alpha o y`` and the primal objective."""

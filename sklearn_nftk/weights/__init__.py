@@ -4,19 +4,20 @@ The convex problems see statistics of the kernels or cutting planes, so their si
 layers, never n.
 """
 
-from ._aligned import Alignment
-from ._alignment import AlignmentProblem
+from ._alignment import Alignment
+from ._alignment_problem import AlignmentProblem
 from ._base import LayerWeights, WeightMethod
-from ._fixed import Given, Sum, Uniform
-from ._level import Cut, LevelMethod, MarginSolution
-from ._lp import LpMarginProblem
-from ._margin import MarginProblem
-from ._margins import LpMargin, Margin
+from ._given import Given
+from ._level import CuttingPlane, LevelMethod, MarginSolution
+from ._lp import LpMargin, LpMarginProblem
+from ._margin import Margin, MarginProblem
+from ._sum import Sum
+from ._uniform import Uniform
 
 __all__ = [
     "METHODS",
     "AlignmentProblem",
-    "Cut",
+    "CuttingPlane",
     "LayerWeights",
     "LevelMethod",
     "LpMarginProblem",

@@ -1,105 +1,125 @@
-"""Kernel weights by centred alignment with the targets (ALIGNF; Cortes et al., JMLR 2012)."""
+"""``kernel_weights="alignment"``: ALIGNF for each decision, shrunk towards uniform weights."""
 
-import warnings
+from numbers import Real
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
-from ._solve import solve
+from ..utils._sklearn import Interval, StrOptions
+from ..utils._threads import one_blas_thread
+from ._alignment_problem import AlignmentProblem
+from ._base import LayerWeights, WeightMethod, on_simplex, uniform_weights
 
-# Ridge on the correlation matrix of the kernels: decides between interchangeable layers.
-_RIDGE = 1e-8
-# An interior-point method leaves inactive weights at about its tolerance.
-_ACTIVE = 1e-6
-# To which the optimality conditions must hold, in units of the largest alignment.
-_TOLERANCE = 1e-6
+# Shares of uniform weights that shrinkage="auto" compares.
+_SHRINKAGES = np.array([0.0, 0.5, 1.0])
+# ... how many standard errors better a smaller share must be.
+_STANDARD_ERRORS = 2.0
+# Rows that are asked: all up to so many, else a share of them, on which the evidence costs a few
+# percent of the fit (both grow with the third power of the rows).
+_ALL_ROWS = 400
+_SHARE_OF_ROWS = 0.2
 
 
-class AlignmentProblem:
-    """``min_{v >= 0} v' M v - 2 a' v``, compiled once and solved for every decision.
+class Alignment(WeightMethod):
+    """Maximal centred alignment with the targets (Cortes et al., JMLR 2012)."""
 
-    As ``sum_squares(R v)`` with R a parameter and ``R' R = M`` the problem follows cvxpy's rules
-    for parametrised programs; ``quad_form(v, M)`` with M a parameter would not.
+    name = "alignment"
+    constraints = {"shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})]}  # noqa: RUF012
+
+    def weights(self, problem, statistics, mask):
+        """Alignment weights, mixed with a share of uniform ones."""
+        options = problem.options
+        uniform = uniform_weights(problem, mask)
+        aligned = alignment_weights(statistics, mask[problem.kernels], per_class=options.per_class)
+        shrinkage = options.shrinkage
+        if isinstance(shrinkage, str):
+            with one_blas_thread():
+                shrinkage = auto_shrinkage(problem, aligned, uniform)[:, None]
+        weights = (1 - shrinkage) * aligned + shrinkage * uniform
+        return LayerWeights(weights, weights)
+
+
+def alignment_weights(statistics, mask, *, per_class=True):
+    """Solve the alignment problem of each decision.
 
     Parameters
     ----------
-    n_layers : int
+    statistics : list of KernelStatistics
+        Of the scaled kernels: one for each decision that has kernels of its own, or a single one
+        with the targets of all decisions.
+    mask : ndarray of bool, shape (n_decisions, L)
+        The active layers.
+    per_class : bool
+        False: one problem, the sum of those of all decisions, and equal rows.
+
+    Returns
+    -------
+    ndarray of shape (n_decisions, L)
+        Rows without any aligned kernel are uniform over the active layers.
     """
-
-    def __init__(self, n_layers):
-        import cvxpy as cp
-
-        self._v = cp.Variable(n_layers, nonneg=True)
-        self._root = cp.Parameter((n_layers, n_layers))
-        self._a = cp.Parameter(n_layers)
-        objective = cp.sum_squares(self._root @ self._v) - 2 * self._a @ self._v
-        self._problem = cp.Problem(cp.Minimize(objective))
-
-    def solve(self, inner_products, target_products):
-        """Weights on the simplex for one decision.
-
-        M and a are scaled to correlations (v in units of ``1 / sqrt(M_ll)``), which changes the
-        conditioning and not the solution.
-
-        Parameters
-        ----------
-        inner_products : ndarray of shape (L, L)
-            ``M_kl = <K_k^c, K_l^c>_F``, centred kernels, positive diagonal.
-        target_products : ndarray of shape (L,)
-            ``a_l = y' K_l^c y``.
-
-        Returns
-        -------
-        ndarray of shape (L,) or None
-            ``v / sum(v)``; None if no kernel is aligned with the targets at all.
-        """
-        norms = np.sqrt(inner_products.diagonal())
-        a = target_products / norms
-        if not a.max() > 1e-12 * np.abs(a).max():
-            return None
-        a = a / a.max()  # v scales with a, and is normalised in the end
-        correlation = inner_products / np.outer(norms, norms) + _RIDGE * np.eye(len(a))
-        # Cholesky would refuse what rounding made indefinite; the eigenvectors do not.
-        eigenvalues, eigenvectors = np.linalg.eigh(correlation)
-        self._root.value = np.sqrt(eigenvalues.clip(_RIDGE))[:, None] * eigenvectors.T
-        self._a.value = a
-        # What comes back is judged below, by the optimality conditions themselves.
-        # Without any iterate, each kernel's own alignment is where the conditions are checked.
-        iterate = np.asarray(self._v.value) if solve(self._problem) else a
-        v, violation = _polish(np.maximum(iterate, 0.0), correlation, a)
-        if violation > _TOLERANCE:
-            warnings.warn(
-                "alignment weights: the solver did not converge; the optimality conditions hold "
-                f"to {violation:.1e} only, not to {_TOLERANCE:.0e}.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        v = v / norms
-        return v / v.sum()
+    problems = [(k.inner_products, a) for k in statistics for a in k.target_products]
+    if not per_class:
+        problems = [tuple(sum(terms) for terms in zip(*problems, strict=True))]
+        rows = _solved(problems, mask.any(axis=0, keepdims=True))
+        return np.tile(rows, (len(mask), 1))
+    return _solved(problems, mask)
 
 
-def _polish(v, correlation, a):
-    """Solve the optimality conditions on the support of v: exact to rounding, with true zeros.
+def _solved(problems, mask):
+    """Weights for each ``(M, a)`` on the active layers."""
+    compiled: dict[int, AlignmentProblem] = {}
+    weights = np.zeros(mask.shape)
+    for row, used, (M, a) in zip(weights, mask, problems, strict=True):
+        size = int(np.count_nonzero(used))
+        if not size:
+            continue
+        if size not in compiled:
+            compiled[size] = AlignmentProblem(size)
+        solution = compiled[size].solve(M[np.ix_(used, used)], a[used])
+        row[used] = 1.0 if solution is None else solution
+    return on_simplex(weights)
 
-    The solver is within 1e-8 of the optimum, which weights would inherit; equal problems stated
-    differently (repeated rows, say) must give equal weights. Returns the better of the two and by
-    how much it violates the conditions.
+
+def auto_shrinkage(problem, weights, uniform):
+    """Leave uniform weights only as far as the leave-one-out errors are evidence for it.
+
+    For each decision the largest share of uniform weights whose mean squared leave-one-out
+    residual is within two standard errors (of the paired differences) of the smallest one: the
+    standard-error rule of Breiman et al. 1984. On small data the noise of the smallest error
+    itself costs more accuracy than good weights gain.
+
+    Parameters
+    ----------
+    problem : Problem
+    weights, uniform : ndarray of shape (n_decisions, L)
+
+    Returns
+    -------
+    ndarray of shape (n_decisions,)
+        Equal entries with ``per_class=False``; 1 where there are too few rows to tell.
     """
-    support = v > _ACTIVE * v.max()
-    while True:
-        exact = np.zeros_like(v)
-        exact[support] = np.linalg.solve(correlation[np.ix_(support, support)], a[support])
-        if exact.min() >= 0:
-            break
-        support &= exact > 0  # what the solver had not quite pushed to zero
-    candidates = [(_violation(u, correlation, a), u) for u in (exact, v)]
-    violation, best = min(candidates, key=lambda pair: pair[0])
-    return best, violation
+    n_decisions = len(weights)
+    most = max(_ALL_ROWS, int(_SHARE_OF_ROWS * len(problem.Y)))
+    sample = None if np.allclose(weights, uniform) else problem.sample(most)
+    if sample is None:
+        return np.ones(n_decisions)
+    errors = _loo_errors(sample, weights, uniform)
+    if not problem.options.per_class:
+        errors = errors.sum(axis=2, keepdims=True)
+    p = sample.p
+    best = (p @ errors).argmin(axis=0)  # (n_decisions,)
+    smallest = np.take_along_axis(errors, best[None, None], axis=0)
+    excess = errors - smallest
+    means = p @ excess  # (shares, n_decisions)
+    standard_errors = np.sqrt(p**2 @ (excess - means[:, None]) ** 2)
+    within = means <= _STANDARD_ERRORS * standard_errors
+    shares = np.where(within, _SHRINKAGES[:, None], 0.0).max(axis=0)
+    return np.broadcast_to(shares, (n_decisions,))
 
 
-def _violation(v, correlation, a):
-    """Of ``v >= 0, M v - a >= 0, v o (M v - a) = 0``; infinite for an infeasible v."""
-    if v.min() < 0:
-        return np.inf
-    gradient = correlation @ v - a
-    return max(-gradient.min(), np.abs(v * gradient).max())
+def _loo_errors(problem, weights, uniform):
+    """Squared leave-one-out residuals for each share, shape (shares, n, n_decisions)."""
+    mixtures = [(1 - share) * weights + share * uniform for share in _SHRINKAGES]
+    fixed = problem.options.loss == "squared" and not isinstance(problem.options.C, str)
+    middle = mixtures[len(mixtures) // 2]
+    C = min(problem.options.C, problem.largest_C) if fixed else problem.loo_C(middle)
+    return np.array([(problem.Y - problem.ridge(mixed, C).loo_scores) ** 2 for mixed in mixtures])

@@ -1,13 +1,13 @@
-"""Minimise a convex function of the kernel weights that is known by its cuts: the level method.
+"""Minimise a convex function of the kernel weights that is known by its cutting planes: the level method.
 
 The outer problem of multiple kernel learning is ``min_w J(w)`` over a small convex set, with
 
     J(w) = max_a  linear(a) - 1/2 sum_l w_l q_l(a),    q_l(a) = a' K_l a,
 
-so that any feasible a bounds J from below by a plane (a cut), which touches J at w when a is the
+so that any feasible a bounds J from below by a cutting plane, which touches J at w when a is the
 kernel machine's own solution there. The level method (Lemarechal, Nemirovskii & Nesterov, Math.
 Programming 1995; for kernels Xu et al., NeurIPS 2008) takes a lower bound from a linear programme
-on all cuts, and its next weights are the nearest ones where every cut is below a level between
+on all planes, and its next weights are the nearest ones where every plane is below a level between
 the bounds; plain cutting planes (Sonnenburg et al., JMLR 2006) jump from corner to corner instead.
 Both programmes have about as many variables as there are kernels, however many samples there are.
 """
@@ -28,7 +28,7 @@ _PROGRESS = 0.99
 _TINY = np.finfo(float).tiny
 
 
-class Cut(NamedTuple):
+class CuttingPlane(NamedTuple):
     """What a kernel machine solved at weights w says about all other weights.
 
     Attributes
@@ -78,21 +78,21 @@ class LevelMethod:
         Has ``constraints(w)``, for cvxpy; ``support(q)``, which is ``max_w w @ q`` over the set;
         and ``clean(w)``, the member of the set that is meant by what a solver returned.
     n_layers : int
-    max_cuts : int
-        Number of cuts that are kept; beyond it those that bind least are dropped.
+    max_planes : int
+        Number of cutting planes that are kept; beyond it those that bind least are dropped.
     """
 
-    def __init__(self, weight_set, n_layers, max_cuts):
+    def __init__(self, weight_set, n_layers, max_planes):
         import cvxpy as cp
 
         self.weight_set = weight_set
         self.n_layers = n_layers
-        self.max_cuts = max_cuts
-        # Each row is a cut, divided by its size: offset - slopes @ w <= t / size.
+        self.max_planes = max_planes
+        # Each row is a cutting plane, divided by its size: offset - slopes @ w <= t / size.
         self._w = cp.Variable(n_layers)
-        self._offsets = cp.Parameter(max_cuts)
-        self._slopes = cp.Parameter((max_cuts, n_layers))
-        self._inverse_sizes = cp.Parameter(max_cuts)
+        self._offsets = cp.Parameter(max_planes)
+        self._slopes = cp.Parameter((max_planes, n_layers))
+        self._inverse_sizes = cp.Parameter(max_planes)
         self._centre = cp.Parameter(n_layers)
         t = cp.Variable()
         rows = self._offsets - self._slopes @ self._w
@@ -108,7 +108,7 @@ class LevelMethod:
         Parameters
         ----------
         oracle : callable
-            From weights of shape (L,) to a `Cut`.
+            From weights of shape (L,) to a `CuttingPlane`.
         tol : float
         max_iter : int
             Largest number of calls of the oracle; the first one is made in any case.
@@ -129,22 +129,22 @@ class LevelMethod:
             return MarginSolution(np.ones(1), 0.0, 0)
         w = self.weight_set.clean(np.ones(self.n_layers) if start is None else start)
         best, upper, lower = w, np.inf, 0.0  # a = 0 is feasible: J >= 0
-        corner = w  # where the largest cut is smallest
-        cuts = _Cuts(self.n_layers, self.max_cuts)
+        corner = w  # where the highest plane is lowest
+        planes = _CuttingPlanes(self.n_layers, self.max_planes)
         gaps: list[float] = []
         while True:
-            cut = oracle(w)
-            cuts.add(cut)
-            if cut.upper < upper:
-                best, upper = w, cut.upper
+            plane = oracle(w)
+            planes.add(plane)
+            if plane.upper < upper:
+                best, upper = w, plane.upper
                 scale = max(upper, _TINY)  # 0 where there is nothing to fit
-            corner = self._minimise(cuts, scale, otherwise=corner)
-            lower = max(lower, cuts.certified_bound(self.weight_set.support))
+            corner = self._minimise(planes, scale, otherwise=corner)
+            lower = max(lower, planes.certified_bound(self.weight_set.support))
             gaps.append(float(max(upper - lower, 0.0) / scale))
             if gaps[-1] <= tol or len(gaps) >= max_iter or _has_stalled(gaps):
                 break
             level = lower + _LEVEL * (upper - lower)
-            w = self._project(w, cuts, level, scale, otherwise=(best + corner) / 2)
+            w = self._project(w, planes, level, scale, otherwise=(best + corner) / 2)
         if gaps[-1] > tol:
             warnings.warn(
                 f"kernel weights: the relative duality gap is {gaps[-1]:.1e} after {len(gaps)} "
@@ -154,21 +154,21 @@ class LevelMethod:
             )
         return MarginSolution(best / best.sum(), gaps[-1], len(gaps))
 
-    def _minimise(self, cuts, scale, otherwise):
-        """Minimise the largest cut; the cuts learn their multipliers."""
-        offsets, slopes = cuts.offsets / scale, cuts.slopes / scale
-        # Steep cuts would decide what the solver takes for zero.
+    def _minimise(self, planes, scale, otherwise):
+        """Minimise the highest plane; the planes learn their multipliers."""
+        offsets, slopes = planes.offsets / scale, planes.slopes / scale
+        # Steep planes would decide what the solver takes for zero.
         sizes = np.abs(offsets[:, None] - slopes).max(axis=1).clip(1.0)
         self._set_rows(offsets / sizes, slopes / sizes[:, None], padding=0.0)  # J >= 0
-        self._inverse_sizes.value = _padded(1 / sizes, self.max_cuts, 1.0)
+        self._inverse_sizes.value = _padded(1 / sizes, self.max_planes, 1.0)
         if not solve(self._master):
             return otherwise
-        cuts.multipliers = self._below_t.dual_value[: len(sizes)] / sizes
+        planes.multipliers = self._below_t.dual_value[: len(sizes)] / sizes
         return self.weight_set.clean(self._w.value)
 
-    def _project(self, w, cuts, level, scale, otherwise):
-        """The point of the set nearest to w where no cut is above the level."""
-        offsets, slopes = (cuts.offsets - level) / scale, cuts.slopes / scale
+    def _project(self, w, planes, level, scale, otherwise):
+        """The point of the set nearest to w where no plane is above the level."""
+        offsets, slopes = (planes.offsets - level) / scale, planes.slopes / scale
         sizes = np.abs(offsets[:, None] - slopes).max(axis=1).clip(_TINY)
         self._set_rows(offsets / sizes, slopes / sizes[:, None], padding=-1.0)
         self._centre.value = w
@@ -176,31 +176,31 @@ class LevelMethod:
         return self.weight_set.clean(found)
 
     def _set_rows(self, offsets, slopes, padding):
-        self._offsets.value = _padded(offsets, self.max_cuts, padding)
-        self._slopes.value = _padded(slopes, self.max_cuts, 0.0)
+        self._offsets.value = _padded(offsets, self.max_planes, padding)
+        self._slopes.value = _padded(slopes, self.max_planes, 0.0)
 
 
-class _Cuts:
+class _CuttingPlanes:
     """The planes ``offset - slopes @ w`` below J that are kept."""
 
-    def __init__(self, n_layers, max_cuts):
-        self.max_cuts = max_cuts
+    def __init__(self, n_layers, max_planes):
+        self.max_planes = max_planes
         self.offsets = np.empty(0)
         self.slopes = np.empty((0, n_layers))
         self.multipliers = np.empty(0)
 
-    def add(self, cut):
-        if len(self.offsets) == self.max_cuts:
-            kept = np.arange(self.max_cuts) != self.multipliers.argmin()
+    def add(self, plane):
+        if len(self.offsets) == self.max_planes:
+            kept = np.arange(self.max_planes) != self.multipliers.argmin()
             self.offsets, self.slopes = self.offsets[kept], self.slopes[kept]
             self.multipliers = self.multipliers[kept]
-        self.offsets = np.append(self.offsets, cut.linear)
+        self.offsets = np.append(self.offsets, plane.linear)
         # Rounding may leave a quadratic form below 0; raising it only lowers the plane.
-        self.slopes = np.vstack([self.slopes, np.maximum(cut.quadratics, 0.0) / 2])
+        self.slopes = np.vstack([self.slopes, np.maximum(plane.quadratics, 0.0) / 2])
         self.multipliers = np.append(self.multipliers, 0.0)
 
     def certified_bound(self, support):
-        """Minimum over the set of an average of the cuts: below J whatever the multipliers are."""
+        """Minimum over the set of an average of the planes: below J whatever the multipliers are."""
         multipliers = self.multipliers.clip(0.0)
         if not multipliers.any():
             return 0.0

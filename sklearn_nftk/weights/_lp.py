@@ -1,9 +1,23 @@
-"""Kernel weights of lp-norm multiple kernel learning: between "margin" and uniform."""
+"""``kernel_weights="lp"``: lp-norm multiple kernel learning, between "margin" and uniform."""
+
+from numbers import Real
 
 import numpy as np
 
+from ..utils._sklearn import Interval
 from ._level import LevelMethod
-from ._margin import active
+from ._margin import Margin, active
+
+
+class LpMargin(Margin):
+    """The same over an lp ball, between "margin" and uniform weights."""
+
+    name = "lp"
+    constraints = {"p": [Interval(Real, 1, None, closed="neither")]}  # noqa: RUF012
+
+    def level_method(self, n_layers, options):
+        """Outer problem on so many layers."""
+        return LpMarginProblem(n_layers, options.p)
 
 
 class LpMarginProblem(LevelMethod):
@@ -24,11 +38,11 @@ class LpMarginProblem(LevelMethod):
     n_layers : int
     p : float
         Larger than 1.
-    max_cuts : int, default=100
+    max_planes : int, default=100
     """
 
-    def __init__(self, n_layers, p, max_cuts=100):
-        super().__init__(LpBall(n_layers, p), n_layers, max_cuts)
+    def __init__(self, n_layers, p, max_planes=100):
+        super().__init__(LpBall(n_layers, p), n_layers, max_planes)
 
 
 class LpBall:

@@ -1,30 +1,8 @@
-"""Weights that do not look at the targets."""
+"""Weights from the user, where `kernel_weights` is an array."""
 
 import numpy as np
 
-from ._base import LayerWeights, WeightMethod, on_simplex, uniform_weights
-
-
-class Uniform(WeightMethod):
-    """Equal weights: each scaled kernel counts the same."""
-
-    name = "uniform"
-
-    def weights(self, problem, statistics, mask):
-        """Weight the active layers equally."""
-        uniform = uniform_weights(problem, mask)
-        return LayerWeights(uniform, uniform)
-
-
-class Sum(WeightMethod):
-    """Weights proportional to the scales: the plain sum of the unscaled kernels, the NTK."""
-
-    name = "sum"
-
-    def weights(self, problem, statistics, mask):
-        """Weight the active layers by their scales."""
-        weights = on_simplex((problem.grams.scales * mask)[problem.kernels])
-        return LayerWeights(weights, weights)
+from ._base import LayerWeights, WeightMethod, on_simplex
 
 
 class Given(WeightMethod):
