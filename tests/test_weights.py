@@ -141,7 +141,7 @@ def test_solver_that_is_stopped_early_says_how_far_it_got(rng, monkeypatch):
         problem._v.value = wrong
         return True
 
-    monkeypatch.setattr("sklearn_nftk.weights._alignment.solve", give_up)
+    monkeypatch.setattr("sklearn_nftk.weights._alignment_problem.solve", give_up)
     with pytest.warns(ConvergenceWarning, match=r"optimality conditions hold to .* only"):
         weights = problem.solve(M, a)
     assert_allclose(weights, wrong)

@@ -45,7 +45,7 @@ class KernelClassifierMixin(ClassifierMixin):
             )
         codes = np.zeros(len(y), dtype=int)
         codes[kept] = np.searchsorted(self.classes_, y[kept])
-        Y = one_vs_rest_targets(codes, np.arange(len(self.classes_)))
+        Y = one_vs_rest_targets(codes, len(self.classes_))
         return Targets(Y, s, sample_weight, codes)
 
     def _n_outputs(self, targets):

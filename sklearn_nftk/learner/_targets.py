@@ -3,7 +3,6 @@
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.preprocessing import label_binarize
 from sklearn.utils.class_weight import compute_class_weight
 
 # Inverse temperatures that probabilities may have: beyond, they are 0 or 1, or all equal.
@@ -45,9 +44,10 @@ def class_weights(class_weight, classes, y, sample_weight):
     return per_class[codes]
 
 
-def one_vs_rest_targets(y, classes):
-    """Targets -1 and 1, shape (n, 1) for two classes (1 is the second) and (n, n_classes) else."""
-    return label_binarize(y, classes=classes, neg_label=-1).astype(float)
+def one_vs_rest_targets(codes, n_classes):
+    """Targets -1 and 1: (n, 1) for two classes (1 is the second), else one column for each."""
+    columns = [1] if n_classes == 2 else range(n_classes)
+    return np.where(codes[:, None] == columns, 1.0, -1.0)
 
 
 def fit_temperature(scores, Y, sample_weight):

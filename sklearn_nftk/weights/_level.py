@@ -1,4 +1,4 @@
-"""Minimise a convex function of the kernel weights that is known by its cutting planes: the level method.
+"""The level method: minimise a convex function of the weights, known by its cutting planes.
 
 The outer problem of multiple kernel learning is ``min_w J(w)`` over a small convex set, with
 
@@ -200,7 +200,7 @@ class _CuttingPlanes:
         self.multipliers = np.append(self.multipliers, 0.0)
 
     def certified_bound(self, support):
-        """Minimum over the set of an average of the planes: below J whatever the multipliers are."""
+        """Minimum over the set of a mean of the planes: below J whatever the multipliers are."""
         multipliers = self.multipliers.clip(0.0)
         if not multipliers.any():
             return 0.0
