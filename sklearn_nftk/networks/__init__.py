@@ -2,7 +2,6 @@
 
 from ..tangents import NTKLinear
 from ._build import build_network
-from ._glue import allow_nd, make_source, validated  # noqa
 from ._infinite import InfiniteNetwork
 from ._infinite_mlp import InfiniteMLP
 from ._infinite_rnn import InfiniteRNN
