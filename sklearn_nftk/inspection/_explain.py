@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import is_classifier
 
 from .._version import __version__
+from ..utils._groups import layer_label
 from ._unwrap import decision_names, final_estimator, layer_labels
 from .plots import (
     KernelAlignmentDisplay,
@@ -215,7 +216,7 @@ def _alignment(display):
 def _ablation(found):
     import pandas as pd
 
-    names = [name or "(root)" for name in found.layer_names]
+    names = [layer_label(name) for name in found.layer_names]
     frame = pd.DataFrame(
         {"without it": found.without, "drop": found.drop, "it alone": found.alone}, names
     )

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import BaseMultipleKernelMachine
 from ..learner import Problem
+from ..utils._groups import layer_label
 
 
 def final_estimator(estimator):
@@ -86,4 +87,4 @@ def decision_kind(machine):
 
 def layer_labels(machine):
     """Names of the layers for a reader: the network itself has an empty one."""
-    return [name or "(root)" for name in machine.layer_names_]
+    return [layer_label(name) for name in machine.layer_names_]
