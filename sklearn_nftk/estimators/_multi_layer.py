@@ -1,22 +1,16 @@
 """What estimators on networks share: a network of their own, its kernel source, and decisions."""
 
-import copy
-
 import numpy as np
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
 
-from ..closed_form._sequences import validate_sequences
 from ..grams import StoredGrams, StreamedGrams, cosine_normalise
-from ..kernels import kernel_source
-from ..networks import MLP, InfiniteMLP, InfiniteNetwork, InfiniteRNN, build_network
-from ..utils._device import resolve_device
+from ..networks import NetworkParameter, allow_nd, make_source, validated
 from ..utils._memory import fits
 from ..utils._progress import progress
 from ._base import BaseMultipleKernelMachine
 
 
-class BaseMultiLayerNTK(BaseMultipleKernelMachine):
+class BaseMultiLayerNTK(NetworkParameter, BaseMultipleKernelMachine):
     """Adds to the learner the chain network -> layers -> factors -> layer kernels.
 
     Subclasses provide the parameters ``network, layers, outputs, device, dtype, n_jobs,
@@ -29,13 +23,10 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         return tags
 
     def _allow_nd(self):
-        """Whether samples may be images, sequences, ...: only a user's network can take them."""
-        return not (self.network is None or isinstance(self.network, MLP | InfiniteMLP))
+        return allow_nd(self.network)
 
     def _validated(self, X, y="no_validation", **checks):
-        if isinstance(self.network, InfiniteRNN):
-            return validate_sequences(self, X, y, layout=self.network.layout, **checks)
-        return validate_data(self, X, y, allow_nd=self._allow_nd(), **checks)
+        return validated(self.network, self, X, y, **checks)
 
     def _rows(self, X, kept):
         return X[kept]
@@ -43,7 +34,11 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
     def _fit_layers(self, X, Y, s, sample_weight, n_outputs, report):
         """Fit on validated rows; `n_outputs` is what a network drawn here would need."""
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        self.network_ = build_network(self.network, X.shape[1], n_outputs, int(seed))
+        self._source = make_source(
+            self.network, X, seed=int(seed), layers=self.layers, outputs=self._heads(),
+            device=self.device, dtype=self.dtype, n_jobs=self.n_jobs, n_outputs=n_outputs,
+        )  # fmt: skip
+        self.network_ = getattr(self._source, "network", self._source)
         source = self._kernel_source(X, fitted=False)
         source.progress = report
         self._check_outputs(source, n_outputs)
@@ -53,27 +48,8 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
         return self
 
     def _kernel_source(self, X, *, fitted):
-        """Kernel source of `network_`, checked on the first rows of X.
-
-        A copy of the network is used, so that two threads can predict at once and the fitted
-        estimator stays on the CPU, from where any machine can load it.
-        """
-        infinite = isinstance(self.network_, InfiniteNetwork)
-        dtype = self.dtype
-        if fitted and not infinite:
-            dtype = next(self.network_.parameters()).dtype
-        source = kernel_source(
-            copy.deepcopy(self.network_),
-            X,
-            layers=self.layers,
-            outputs=self._heads(),
-            device=resolve_device(self.device, fallback=fitted),
-            dtype=dtype,
-            n_jobs=self.n_jobs,
-        )
-        if not infinite:
-            self.network_.to(dtype=source.dtype)
-        return source
+        """TEMPORARY: the old interface of sources."""
+        return _OldSource(self._source)
 
     def _heads(self):
         """What is kernelised of the outputs; one decision on two classes is their difference."""
@@ -120,3 +96,29 @@ class BaseMultiLayerNTK(BaseMultipleKernelMachine):
                     cosine_normalise(block, source.diag(batch), training_diagonal)
                 yield rows, block
                 bar.update(len(batch))
+
+
+class _OldSource:
+    """TEMPORARY: until estimators use the contract."""
+
+    def __init__(self, source):
+        self.source, self.layer_names, self.dtype = source, source.layer_names, source.dtype
+        self.n_outputs, self.progress = source.n_outputs, None
+
+    def prepare(self, X):
+        return self.source.prepare(X) if isinstance(X, np.ndarray) else X
+
+    def block(self, X, Y=None):
+        if Y is None:
+            planes = self.source.gram(self.prepare(X), self.progress)
+        else:
+            planes = self.source.block(self.prepare(X), self.prepare(Y))
+        return planes[0] if len(planes) == 1 else planes
+
+    def diag(self, X):
+        planes = self.source.diag(self.prepare(X))
+        return planes[0] if len(planes) == 1 else planes
+
+    def tiles(self, X):
+        for rows, columns, tile in self.source.tiles(self.prepare(X), self.progress):
+            yield rows, columns, tile[0] if len(tile) == 1 else tile
