@@ -53,7 +53,8 @@ class ClosedFormKernels(KernelSource):
         self.network = network
         self.device = torch.device(device)
         self.dtype = np.dtype(dtype)
-        self.n_jobs = n_jobs
+        # A tile on a GPU takes what memory there is.
+        self.n_jobs = n_jobs if self.device.type == "cpu" else 1
         groups = (
             group_by_patterns(names, layers)
             if isinstance(layers, dict)
