@@ -38,9 +38,12 @@ def private_copy(module):
 
     Batch statistics and dropout have no per-sample gradient.
     """
+    # torch copies parameters of lazy modules, but not their buffers.
+    lazy = [buffer for buffer in module.buffers() if is_lazy(buffer)]
+    memo = {id(b): type(b)(device=b.device, dtype=b.dtype) for b in lazy}
     try:
         with torch.inference_mode(False):
-            private = copy.deepcopy(module)
+            private = copy.deepcopy(module, memo)
     except Exception as error:  # whatever the module's own attributes raise
         raise ValueError(
             f"network: a private copy of it is needed, but copy.deepcopy failed with "
