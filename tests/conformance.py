@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 
@@ -152,3 +153,14 @@ class SourceConformance:
             futures = [pool.submit(lambda: source.gram(source.prepare(X))) for _ in range(8)]
         for future in futures:
             self.assert_equal(future.result(), whole)
+
+    def test_read_only_samples_are_taken(self, source):
+        X = self.samples()
+        if isinstance(X, np.ndarray):
+            X.flags.writeable = False
+        once = not torch.is_warn_always_enabled()
+        torch.set_warn_always(True)
+        try:
+            source.block(source.prepare(X))
+        finally:
+            torch.set_warn_always(not once)

@@ -136,7 +136,7 @@ class InfiniteMLPKernel(Kernel):
         """``dK / d theta``, shape (n, n, n_theta), tile by tile."""
         n, n_theta = len(X), len(self.theta)
         gradient = np.empty((n_theta, n, n))
-        X = torch.as_tensor(X, dtype=torch.float64)
+        X = torch.tensor(X, dtype=torch.float64)
         for index, plane in enumerate(gradient):
             for rows, columns in upper_tiles(n, _TILE_ROWS):
                 tile = self._derivative(X[rows], X[columns], index)

@@ -37,7 +37,7 @@ class InfiniteMLPKernels(ClosedFormKernels):
         return X
 
     def _batch(self, X):
-        X = torch.as_tensor(X, dtype=torch.float64, device=self.device)
+        X = torch.tensor(X, dtype=torch.float64, device=self.device)  # arrays may be read-only
         unit, first = embed(X, self.weights[0], self.biases[0])
         deviations = standard_deviations(first, self.weights, self.biases, self.dual)
         return RowBatch(unit=(unit, 0), deviations=(deviations, 1))

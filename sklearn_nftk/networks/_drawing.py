@@ -85,7 +85,7 @@ def _uninitialised(module):
 
 def _as_input(module, X):
     """Samples in the precision of the network; integers stay what they are for look-ups."""
-    x = torch.as_tensor(np.ascontiguousarray(X))
+    x = torch.tensor(X)
     looks_up = any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.modules())
     if looks_up and not x.is_floating_point():
         return x.long()
