@@ -1,36 +1,25 @@
 """Networks that are drawn from global generators: one at a time, seeded, and without a trace."""
 
 import copy
-import threading
 from contextlib import contextmanager
 from itertools import chain
 
 import numpy as np
 import torch
-from sklearn.utils import check_random_state
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-# The global generators are those of the process: threads that draw at the same time would take
-# from each other's sequences.
-_DRAWING = threading.RLock()
+from ..utils._random import global_generators
+
 # Samples that lazy modules see: as many as one pass of the engine.
 _LAZY_ROWS = 1024
 
 
 @contextmanager
 def seeded(seed):
-    """Seed the global generators of torch and numpy, for one thread alone, and put them back."""
-    numpy_generator = check_random_state(None)
-    devices = range(torch.cuda.device_count())
-    with _DRAWING, torch.inference_mode(False), torch.random.fork_rng(devices=devices):
-        before = numpy_generator.get_state()
-        torch.manual_seed(seed)
-        numpy_generator.seed(seed)
-        try:
-            yield
-        finally:
-            numpy_generator.set_state(before)
+    """Where networks are drawn, whatever surrounds the package: see `global_generators`."""
+    with torch.inference_mode(False), global_generators(seed):
+        yield
 
 
 def private_copy(module):
@@ -40,7 +29,7 @@ def private_copy(module):
     """
     # torch copies parameters of lazy modules, but not their buffers.
     lazy = [buffer for buffer in module.buffers() if is_lazy(buffer)]
-    memo = {id(b): type(b)(device=b.device, dtype=b.dtype) for b in lazy}
+    memo = {id(b): type(b)(device=b.device, dtype=b.dtype) for b in lazy}  # type: ignore[call-arg]
     try:
         with torch.inference_mode(False):
             private = copy.deepcopy(module, memo)
