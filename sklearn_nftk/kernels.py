@@ -1,81 +1,34 @@
-"""Layer kernels for any kernel method, and what a source of layer kernels offers.
+"""Layer kernels for any kernel method: as functions, as a transformer, and as a contract.
 
 A *kernel source* is whatever yields layer kernels. Everything downstream - statistics, weights,
-solvers, inspection - sees three things of it (`KernelSource`): its layer names, a block for two
-batches (whole, or in tiles) and a diagonal. Empirical networks are the first source, infinitely
-wide ones the second; `kernel_source` is where the one or the other is chosen.
+solvers, inspection - sees of it what `KernelSource` has: layer names, batches, blocks and
+diagonals. Finite networks are the first source, infinitely wide ones the second; a user's own
+takes the place of a network.
 """
 
 from functools import partial
+from numbers import Integral
+from typing import ClassVar
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils.validation import check_is_fitted
 
-from .closed_form import group_names
-from .networks import InfiniteNetwork, build_network
-from .tangents import TangentKernels, group_layers
-from .utils._arrays import check_batch
-from .utils._device import resolve_device, resolve_dtype
+from .networks import NetworkParameter, allow_nd, checked, make_source, specification, validated
 from .utils._kernel_source import KernelSource
+from .utils._memory import require_memory
 from .utils._progress import progress
+from .utils._sklearn import StrOptions, check_sample_weight, fit_context
+from .utils._tiles import slices
 
-__all__ = ["KernelSource", "layer_kernel_diag", "layer_kernels", "layer_names"]
+__all__ = ["KernelSource", "LayerKernels", "layer_kernel_diag", "layer_kernels", "layer_names"]
 
 # Seed of networks drawn without a random_state of their own, so that two calls agree.
 _DEFAULT_SEED = 0
-
-
-def kernel_source(
-    network,
-    X,
-    *,
-    layers="module",
-    outputs="mean",
-    device="auto",
-    dtype="auto",
-    n_jobs=None,
-):
-    """Kernel source of what `build_network` returned.
-
-    That of a module is checked against autograd on a few rows of X; an infinitely wide network
-    has its own.
-    """
-    if isinstance(network, InfiniteNetwork):
-        return network.kernel_source(
-            X, layers=layers, outputs=outputs, device=device, dtype=dtype, n_jobs=n_jobs
-        )
-    device = resolve_device(device)
-    source = TangentKernels(
-        network,
-        layers=layers,
-        outputs=outputs,
-        device=device,
-        dtype=resolve_dtype(dtype, X.dtype),
-        n_jobs=n_jobs,
-    )
-    source.check(X)
-    return source
-
-
-def _arrays(network, X, Y):
-    check = network.check_batch if isinstance(network, InfiniteNetwork) else check_batch
-    X = check(X)
-    if Y is not None:
-        Y = check(Y, "Y")
-        if not _accepts_sequences(network) and X.shape[1:] != Y.shape[1:]:
-            raise ValueError(
-                f"Y must have the features of X: X has shape {X.shape}, Y has shape {Y.shape}."
-            )
-    return X, Y
-
-
-def _accepts_sequences(network):
-    return isinstance(network, InfiniteNetwork) and network.accepts_sequences
-
-
-def _check_outputs(outputs, accepted):
-    if outputs not in accepted:
-        raise ValueError(f"outputs must be one of {accepted}, got {outputs!r}.")
+# Rows of kernels with another batch between two steps of the progress bar.
+_ROWS = 1024
 
 
 def layer_kernels(
@@ -97,9 +50,10 @@ def layer_kernels(
 
     Parameters
     ----------
-    network : None, MLP, InfiniteMLP, InfiniteRNN, torch.nn.Module or callable
+    network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module or callable
         None means ``MLP()``; a callable is called as ``network(n_features, 1, 0)``. Networks drawn
-        here without a `random_state` of their own are drawn with seed 0.
+        here without a `random_state` of their own are drawn with seed 0. Also any other object
+        with a method ``kernel_source``.
     X : array-like or torch.Tensor of shape (n, ...)
         Integers reach the network as integers if it looks them up in an embedding, else as floats.
     Y : array-like or torch.Tensor of shape (m, ...), default=None
@@ -116,13 +70,14 @@ def layer_kernels(
     dtype : {"auto", "float32", "float64"}, default="auto"
         "auto" is the floating type of X, float64 for integers and for infinitely wide networks.
     n_jobs : int or None, default=None
-        Tiles computed at once by threads; matrix products use several cores by themselves.
+        Tiles computed at once.
     verbose : int, default=0
         1 shows a progress bar.
 
     Returns
     -------
-    ndarray of shape (n, m, L), or (O, n, m, L) for ``outputs="per_class"``
+    ndarray of shape (n, m, L), or (H, n, m, L)
+        The second for ``outputs="per_class"``, and for sources of several kernels for each layer.
         Samples before layers, so that scikit-learn's pairwise splitting works on it. In memory it
         is contiguous planes (n, m). Symmetric exactly when Y is None.
 
@@ -146,19 +101,23 @@ def layer_kernels(
     >>> layer_kernels(MLP(hidden_layer_sizes=(16, 16)), X).shape
     (3, 3, 3)
     """
-    _check_outputs(outputs, ["mean", "sum", "per_class"])
-    X, Y = _arrays(network, X, Y)
-    source = kernel_source(
-        build_network(network, X.shape[1], 1, _DEFAULT_SEED),
-        X,
-        layers=layers,
-        outputs=outputs,
-        device=device,
-        dtype=dtype,
+    _check_outputs(outputs)
+    X = checked(network, X)
+    source = make_source(
+        network, X, seed=_DEFAULT_SEED, layers=layers, outputs=outputs, device=device, dtype=dtype,
         n_jobs=n_jobs,
-    )
-    source.progress = partial(progress, enabled=verbose)
-    return np.moveaxis(source.block(X, Y), -3, -1)
+    )  # fmt: skip
+    batch, report = source.prepare(X), partial(progress, enabled=verbose)
+    if Y is None:
+        planes = source.gram(batch, report)
+    else:
+        Y = checked(network, Y, "Y")
+        try:
+            other = source.prepare(Y)
+        except ValueError as error:
+            raise ValueError(f"Y: {error}") from error
+        planes = _between(source, batch, other, report)
+    return _handed_out(planes, outputs, 2)
 
 
 def layer_kernel_diag(network, X, *, layers="module", outputs="mean", device="auto", dtype="auto"):
@@ -172,7 +131,8 @@ def layer_kernel_diag(network, X, *, layers="module", outputs="mean", device="au
 
     Returns
     -------
-    ndarray of shape (n, L), or (O, n, L) for ``outputs="per_class"``
+    ndarray of shape (n, L), or (H, n, L)
+        As in `layer_kernels`.
 
     Examples
     --------
@@ -182,11 +142,40 @@ def layer_kernel_diag(network, X, *, layers="module", outputs="mean", device="au
     >>> layer_kernel_diag(MLP(hidden_layer_sizes=(16,)), np.eye(4)).shape
     (4, 2)
     """
-    _check_outputs(outputs, ["mean", "sum", "per_class"])
-    X, _ = _arrays(network, X, None)
-    module = build_network(network, X.shape[1], 1, _DEFAULT_SEED)
-    source = kernel_source(module, X, layers=layers, outputs=outputs, device=device, dtype=dtype)
-    return np.moveaxis(source.diag(X), -2, -1)
+    _check_outputs(outputs)
+    X = checked(network, X)
+    source = make_source(
+        network, X, seed=_DEFAULT_SEED, layers=layers, outputs=outputs, device=device, dtype=dtype
+    )
+    return _handed_out(source.diag(source.prepare(X)), outputs, 1)
+
+
+def _check_outputs(outputs):
+    accepted = ["mean", "sum", "per_class"]
+    if outputs not in accepted:
+        raise ValueError(f"outputs must be one of {accepted}, got {outputs!r}.")
+
+
+def _handed_out(planes, outputs, n_axes):
+    """At the public edge: samples before layers, and no axis for H where there is one kernel."""
+    planes = np.moveaxis(planes, 1, 1 + n_axes)
+    return planes if outputs == "per_class" or len(planes) > 1 else planes[0]
+
+
+def _between(source, batch, other, progress):
+    """Kernels of two batches, (H, L, n, m), some rows at a time so that progress can be told."""
+    shape = (*source.diag(batch[:1]).shape[:2], len(batch), len(other))
+    n_bytes = source.dtype.itemsize * np.prod(shape, dtype=object)
+    require_memory(n_bytes, f"A kernel stack of shape {shape}")
+    rows_of_tiles = slices(len(batch), _ROWS)
+    with progress(len(rows_of_tiles), "layer kernels") as bar:
+        if len(rows_of_tiles) == 1:
+            return source.block(batch, other)
+        planes = np.empty(shape, source.dtype)
+        for rows in rows_of_tiles:
+            planes[:, :, rows] = source.block(batch[rows], other)
+            bar.update()
+    return planes
 
 
 def layer_names(network, *, layers="module"):
@@ -194,13 +183,18 @@ def layer_names(network, *, layers="module"):
 
     Parameters
     ----------
-    network : torch.nn.Module, MLP, InfiniteMLP or InfiniteRNN
-        A module whose parameters exist, or a specification (its names do not depend on widths).
+    network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module or callable
+        As in `layer_kernels`.
     layers : {"module", "block"} or dict, default="module"
 
     Returns
     -------
     list of str
+
+    Raises
+    ------
+    ValueError
+        If the layers depend on data.
 
     Examples
     --------
@@ -209,8 +203,193 @@ def layer_names(network, *, layers="module"):
     >>> layer_names(MLP(hidden_layer_sizes=(64, 64)))
     ['layer0', 'layer1', 'layer2']
     """
-    if isinstance(network, InfiniteNetwork):
-        return list(group_names(network.layer_names(), layers))
-    if not isinstance(network, torch.nn.Module):
-        network = build_network(network, 1, 1, _DEFAULT_SEED)
-    return [layer.name for layer in group_layers(network, layers)]
+    chosen = specification(network)
+    names = getattr(chosen, "layer_names", None)
+    if isinstance(names, list) and layers == "module":
+        return list(names)
+    if not callable(names):
+        raise ValueError(
+            f"network: the layers of {type(chosen).__name__} are those of "
+            "kernel_source(X).layer_names."
+        )
+    return names(layers)
+
+
+class LayerKernels(NetworkParameter, TransformerMixin, BaseEstimator):
+    """Layer kernels of samples with the training set, as a step of a pipeline.
+
+    In front of :class:`sklearn_nftk.MultipleKernelClassifier`, in a pipeline with ``memory``, it
+    lets a grid go over the parameters of the learner while the kernels of each training fold are
+    computed once. (scikit-learn keeps what steps make of training folds; kernels of test folds
+    are computed for each candidate.)
+
+    Parameters
+    ----------
+    network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module or callable
+        See `layer_kernels`; a callable is called as ``network(n_features, 1, seed)``.
+    layers : {"module", "block"} or dict, default="module"
+    outputs : {"mean", "sum"}, default="mean"
+    device : str or torch.device, default="auto"
+    dtype : {"auto", "float32", "float64"}, default="auto"
+    n_jobs : int or None, default=None
+        As in `layer_kernels`.
+    random_state : int, RandomState instance or None, default=None
+        Draws the network.
+    verbose : int, default=0
+        1 shows a progress bar.
+
+    Attributes
+    ----------
+    layer_names_ : list of str
+        L names.
+    network_ : torch.nn.Module or specification
+        Of which the kernels are.
+    X_fit_ : ndarray of shape (n, ...)
+        The training set.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Where X has names of features.
+
+    See Also
+    --------
+    layer_kernels : The same as a function.
+
+    Notes
+    -----
+    What is computed once for each training sample is kept between calls of `transform`, but not
+    when the estimator is pickled. The result has three axes, so there are no names of features
+    (`get_feature_names_out`): the last axis is that of `layer_names_`.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from sklearn.pipeline import Pipeline
+    >>> from sklearn_nftk import MultipleKernelClassifier
+    >>> from sklearn_nftk.kernels import LayerKernels
+    >>> from sklearn_nftk.networks import InfiniteMLP
+    >>> X, y = load_iris(return_X_y=True)
+    >>> LayerKernels(InfiniteMLP(depth=2)).fit(X[:100]).transform(X).shape
+    (150, 100, 3)
+    >>> model = Pipeline([("kernels", LayerKernels()), ("mkl", MultipleKernelClassifier())])
+    >>> grid = {"kernels__network__activation": ["relu", "gelu"], "mkl__C": ["auto", 1.0]}
+    >>> bool(GridSearchCV(model, grid, cv=3).fit(X, y).best_score_ > 0.9)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "network": "no_validation",  # recognised, or refused by name, in networks/
+        "layers": [StrOptions({"module", "block"}), dict],
+        "outputs": [StrOptions({"mean", "sum"})],
+        "device": [str, torch.device],
+        "dtype": "no_validation",  # names, numpy and torch types: utils/_device.py
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        network=None,
+        *,
+        layers="module",
+        outputs="mean",
+        device="auto",
+        dtype="auto",
+        n_jobs=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.network = network
+        self.layers = layers
+        self.outputs = outputs
+        self.device = device
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = allow_nd(self.network)
+        return tags
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        state.pop("_batch", None)
+        return state
+
+    def fit(self, X, y=None, sample_weight=None):
+        """Draw the network and keep the training set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+        y : array-like of n targets, default=None
+            For networks that are trained.
+        sample_weight : array-like of shape (n,), default=None
+            For networks that are trained.
+
+        Returns
+        -------
+        self : LayerKernels
+        """
+        self._fit_source(X, y, sample_weight)
+        return self
+
+    def fit_transform(self, X, y=None, sample_weight=None):
+        """Fit, and compute the kernels of the training set: symmetric exactly.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n, n, L)
+        """
+        self._fit_source(X, y, sample_weight)
+        return _handed_out(self._source.gram(self._batch, self._progress()), self.outputs, 2)
+
+    def transform(self, X):
+        """Compute the kernels of samples with the training set.
+
+        Parameters
+        ----------
+        X : array-like of shape (m, ...)
+
+        Returns
+        -------
+        ndarray of shape (m, n, L)
+        """
+        check_is_fitted(self)
+        X = validated(self.network, self, X, reset=False)
+        batch = self._source.prepare(X)
+        planes = _between(self._source, batch, self._training_batch(), self._progress())
+        return _handed_out(planes, self.outputs, 2)
+
+    @fit_context(prefer_skip_nested_validation=True)
+    def _fit_source(self, X, y, sample_weight):
+        X = validated(self.network, self, X)
+        check_consistent_length(X, y)
+        if sample_weight is not None:
+            sample_weight = check_sample_weight(sample_weight, X)
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        source = make_source(
+            self.network, X, y, sample_weight, int(seed), layers=self.layers, outputs=self.outputs,
+            device=self.device, dtype=self.dtype, n_jobs=self.n_jobs,
+        )  # fmt: skip
+        self._source, self._batch = source, source.prepare(X)
+        self.layer_names_ = list(source.layer_names)
+        self.network_ = getattr(source, "network", source)
+        self.X_fit_ = X
+
+    def _training_batch(self):
+        batch = getattr(self, "_batch", None)
+        if batch is None:
+            batch = self._batch = self._source.prepare(self.X_fit_)
+        return batch
+
+    def _progress(self):
+        return partial(progress, enabled=self.verbose)

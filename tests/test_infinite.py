@@ -263,19 +263,41 @@ def test_finite_networks_converge_to_every_layer(activation, rng):
 def test_tiles_diagonals_and_threads_agree(monkeypatch, rng):
     X = rng.standard_normal((23, 3))
     network = InfiniteMLP(2)
-    whole = network.kernel_source(X).block(X)
-    assert_array_equal(whole, whole.swapaxes(1, 2))
+    source = network.kernel_source(X)
+    whole = source.gram(source.prepare(X))
+    assert_array_equal(whole, whole.swapaxes(2, 3))
     source = network.kernel_source(X, n_jobs=2)
     source.cpu_tile_rows = 5
-    assert_allclose(source.block(X), whole, rtol=1e-12)
-    assert_array_equal(source.block(X), source.block(X).swapaxes(1, 2))
-    assert_allclose(source.block(X, X[:4]), whole[:, :, :4], rtol=1e-12)
-    assert_array_equal(source.diag(X), whole.diagonal(axis1=1, axis2=2))
-    batch, seen = source.prepare(X), np.zeros(whole.shape)
+    batch = source.prepare(X)
+    tiled = source.gram(batch)
+    assert_allclose(tiled, whole, rtol=1e-12)
+    assert_array_equal(tiled, tiled.swapaxes(2, 3))
+    assert_array_equal(source.block(batch), tiled)
+    assert_allclose(source.block(batch, batch[:4]), whole[..., :4], rtol=1e-12)
+    assert_array_equal(source.diag(batch), whole.diagonal(axis1=2, axis2=3))
+    seen = np.zeros(whole.shape)
     for rows, columns, tile in source.tiles(batch):
-        seen[:, rows, columns] = tile
-        seen[:, columns, rows] = tile.swapaxes(1, 2)
-    assert_array_equal(seen, source.block(batch))
+        seen[:, :, rows, columns] = tile
+        seen[:, :, columns, rows] = tile.swapaxes(2, 3)
+    assert_array_equal(seen, tiled)
+
+
+def test_tiles_that_do_not_fit_are_halved(monkeypatch, rng):
+    X = rng.standard_normal((21, 3))
+    source = InfiniteMLP(2).kernel_source(X)
+    batch, tried, planes = source.prepare(X), [], source._planes
+    whole = source.gram(batch)
+
+    def short_of_memory(x, y):
+        tried.append((len(x), len(y)))
+        if len(x) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+        return planes(x, y)
+
+    monkeypatch.setattr(source, "_planes", short_of_memory)
+    assert_allclose(source.gram(batch), whole, rtol=1e-12)
+    assert_allclose(source.block(batch, batch[:9]), whole[..., :9], rtol=1e-9)
+    assert {(21, 21), (10, 10), (5, 5)} <= set(tried)
 
 
 def test_only_the_upper_half_is_computed(monkeypatch, rng):
@@ -283,8 +305,9 @@ def test_only_the_upper_half_is_computed(monkeypatch, rng):
     source = InfiniteMLP().kernel_source(X)
     source.cpu_tile_rows = 5
     calls, planes = [], source._planes
+    batch = source.prepare(X)
     monkeypatch.setattr(source, "_planes", lambda x, y: calls.append(1) or planes(x, y))
-    source.block(X)
+    source.gram(batch)
     assert len(calls) == 10
 
 
@@ -545,7 +568,7 @@ def test_gradient_in_tiles(monkeypatch, rng):
     X = rng.standard_normal((11, 2))
     kernel = InfiniteMLP().to_gp_kernel()
     whole = kernel(X, eval_gradient=True)[1]
-    monkeypatch.setattr("sklearn_nftk.networks._gp_kernel._TILE_ROWS", 4)
+    monkeypatch.setattr("sklearn_nftk.closed_form._gp_kernel._TILE_ROWS", 4)
     assert_allclose(kernel(X, eval_gradient=True)[1], whole, rtol=1e-10, atol=1e-13)
 
 

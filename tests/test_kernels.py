@@ -265,5 +265,5 @@ def test_cuda_without_cuda_is_refused(network, rng):
 
 
 def test_other_features_in_Y_are_refused(network, rng):
-    with pytest.raises(ValueError, match="Y must have the features of X"):
+    with pytest.raises(ValueError, match=r"^Y: .*4"):
         layer_kernels(network, rng.standard_normal((6, 5)), rng.standard_normal((6, 4)))

@@ -246,19 +246,21 @@ def test_tiles_diagonals_and_orders_agree(pooling, groups, rng):
     network = InfiniteRNN(2, pooling=pooling, groups=groups, bidirectional=True)
     X = network.check_batch(ragged(rng, n=13))
     source = network.kernel_source(X, n_jobs=2)
-    whole = source.block(X)
-    assert_array_equal(whole, whole.swapaxes(1, 2))
-    assert_allclose(source.diag(X), whole.diagonal(axis1=1, axis2=2), rtol=1e-14)
-    assert_allclose(source.block(X, X), whole, rtol=1e-9, atol=1e-12)
+    batch = source.prepare(X)
+    whole = source.gram(batch)
+    assert_array_equal(whole, whole.swapaxes(2, 3))
+    assert_allclose(source.diag(batch), whole.diagonal(axis1=2, axis2=3), rtol=1e-14)
+    assert_allclose(source.block(batch, batch), whole, rtol=1e-9, atol=1e-12)
     source.cpu_tile_rows = 4
-    assert_allclose(source.block(X), whole, rtol=1e-11, atol=1e-13)
-    assert_allclose(source.block(X[:5], X[2:]), whole[:, :5, 2:], rtol=1e-9, atol=1e-12)
+    assert_allclose(source.block(batch), whole, rtol=1e-11, atol=1e-13)
+    few = source.block(batch[:5], batch[2:])
+    assert_allclose(few, whole[:, :, :5, 2:], rtol=1e-9, atol=1e-12)
     seen = np.zeros(whole.shape)
-    for rows, columns, tile in source.tiles(X):
-        seen[:, rows, columns] = tile
-        seen[:, columns, rows] = tile.swapaxes(1, 2)
+    for rows, columns, tile in source.tiles(batch):
+        seen[:, :, rows, columns] = tile
+        seen[:, :, columns, rows] = tile.swapaxes(2, 3)
     assert_allclose(seen, whole, rtol=1e-11, atol=1e-13)
-    assert len(source.layer_names) == len(whole)
+    assert whole.shape[:2] == (1, len(source.layer_names))
 
 
 def test_both_directions_add_up(rng):

@@ -2,21 +2,42 @@
 
 import torch
 
-from ._dual import correlation, dual_activation, reciprocal, root, snapped
+from ..utils._arrays import check_batch
+from ._dual import correlation, reciprocal, root, snapped
+from ._parameters import check_width
 from ._source import ClosedFormKernels, RowBatch
 
 
 class InfiniteMLPKernels(ClosedFormKernels):
-    """Kernel source of an `InfiniteMLP`."""
+    """Kernel source of a fully connected network.
 
-    def __init__(self, network, **options):
-        super().__init__(network.layer_names(), **options)
-        self.dual = dual_activation(network.activation, network.negative_slope)
-        self.weights, self.biases = network.variances()
-        self.split_bias = network.split_bias
+    Parameters
+    ----------
+    n_features : int
+    weights, biases : list of float
+        Variances of each parameter layer, the read-out last.
+    dual : callable
+        Dual activation, see `_dual`.
+    split_bias : bool
+        Whether weights and biases are layers of their own.
+    **options
+        As in `ClosedFormKernels`.
+    """
+
+    def __init__(self, n_features, weights, biases, dual, *, split_bias=False, **options):
+        super().__init__(layer_names(len(weights), split_bias), **options)
+        self.n_features = n_features
+        self.weights, self.biases = weights, biases
+        self.dual = dual
+        self.split_bias = split_bias
+
+    def _checked(self, X):
+        X = check_batch(X, allow_nd=False)
+        check_width(X.shape[1], self.n_features)
+        return X
 
     def _batch(self, X):
-        X = torch.as_tensor(X, dtype=torch.float64, device=self.device)
+        X = torch.tensor(X, dtype=torch.float64, device=self.device)  # arrays may be read-only
         unit, first = embed(X, self.weights[0], self.biases[0])
         deviations = standard_deviations(first, self.weights, self.biases, self.dual)
         return RowBatch(unit=(unit, 0), deviations=(deviations, 1))
@@ -36,6 +57,14 @@ class InfiniteMLPKernels(ClosedFormKernels):
 
     def _layers(self, sums, slopes):
         return layer_planes(sums, slopes, self.biases if self.split_bias else None)
+
+
+def layer_names(n_layers, split_bias=False):
+    """Names of the parameter layers, or of their weights and biases."""
+    layers = [f"layer{index}" for index in range(n_layers)]
+    if not split_bias:
+        return layers
+    return [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
 
 
 # -- the recursion, which autograd can differentiate ---------------------------------------------
@@ -83,7 +112,7 @@ def propagate(c, p, q, weights, biases, dual, bound=1.0):
 
 
 def layer_planes(sums, slopes, biases=None):
-    """``Theta_l = S_l * prod_(j>l) D_j``; with `biases`, weights and biases apart."""
+    """``Theta_l = S_l * prod_(j>l) D_j``; with `biases`, a plane each for weights and biases."""
     planes, factor = [], torch.ones_like(sums[-1])
     for layer in range(len(sums) - 1, -1, -1):
         if biases is None:

@@ -1,46 +1,66 @@
-"""The recurrent neural tangent kernel: recursions over time for all pairs of a tile at once.
+"""Layer kernels of the infinitely wide recurrent network, in closed form.
 
-What is a step of two sequences depends on the read-out. For the last state, steps are counted from
-the ends, because what comes back from the read-out is correlated at equal distance from it alone;
-else from the start. A `_Walk` says which steps are met in which order; pairs of which one sequence
-has no such step stand still: with rows sorted by length, the others are a rectangle.
+The way of two batches through it::
+
+    prepare    sequences -> values and standard deviations of every step     (`_batch`)
+    _planes    both sides sorted by length -> walks through their steps      (`_walks`)
+               each walk -> kernels of the groups                            (`_recursion`)
+               sum over the walks, norm of the read-out, order as it was
+    _diagonal  the same for each sequence with itself
 """
-
-from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
 import torch
 
-from ._dual import correlation, dual_activation
-from ._sequences import lengths, time_first
+from ._dual import dual_activation
+from ._parameters import check_width
+from ._recursion import Recursion
+from ._sequences import check_sequences, lengths, time_first
 from ._source import ClosedFormKernels, RowBatch
+from ._walks import LaterSelfWalk, PairWalk, SelfWalk, Side, longest_first
 
 
 class InfiniteRNNKernels(ClosedFormKernels):
-    """Kernel source of an `InfiniteRNN`."""
+    """Kernel source of an `InfiniteRNN`.
+
+    Parameters
+    ----------
+    network : InfiniteRNN
+    names : list of str
+        Of its layers, see there.
+    n_channels : int
+    **options
+        As in `ClosedFormKernels`.
+    """
 
     cpu_tile_rows = 256
 
-    def __init__(self, network, X, **options):
-        names = network.layer_names(X)
-        super().__init__(names, **options)
-        self.depth = network.depth
-        self.dual = dual_activation(network.activation, network.negative_slope)
-        self.recurrent, self.input, self.bias, self.readout = (
-            float(sigma) ** 2
-            for sigma in (network.sigma_w, network.sigma_u, network.sigma_b, network.sigma_v)
+    def __init__(self, network, names, n_channels, **options):
+        super().__init__(names, network=network, **options)
+        self.n_channels = n_channels
+        self.recursion = Recursion(
+            network.depth,
+            dual_activation(network.activation, network.negative_slope),
+            *(float(sigma) ** 2 for sigma in (network.sigma_w, network.sigma_u, network.sigma_b)),
         )
-        self.state = 0.0 if network.initial_state == "zero" else float(network.sigma_h) ** 2
+        self.readout = float(network.sigma_v) ** 2
+        state = 0.0 if network.initial_state == "zero" else float(network.sigma_h) ** 2
+        self.state = state
         self.shared = network.initial_state == "shared"
         self.pooling = network.pooling
         self.layout = network.layout
         self.directions = 2 if network.bidirectional else 1
         self.by_time = network.groups == "time"
-        # The groups of parameters, (layer, what of its pre-activations they made).
         parts = ("sum",) if network.groups == "layer" else ("recurrent", "input", "bias")
-        self.owners = [(layer, part) for layer in range(self.depth) for part in parts]
+        self.groups = [(layer, part) for layer in range(network.depth) for part in parts]
         self.n_steps = len(names) // self.directions - 1
+
+    # -- samples --------------------------------------------------------------------------------
+
+    def _checked(self, X):
+        X = check_sequences(X, layout=self.layout)
+        check_width(time_first(X, self.layout).shape[2], self.n_channels, "channels")
+        return X
 
     def _batch(self, X):
         X = np.asarray(time_first(X, self.layout), dtype=np.float64)
@@ -48,315 +68,100 @@ class InfiniteRNNKernels(ClosedFormKernels):
         fields = {"lengths": (torch.as_tensor(n_steps), 0)}
         for direction in range(self.directions):
             values = np.nan_to_num(X if direction == 0 else _reversed(X, n_steps))
-            deviations = self._deviations(torch.as_tensor(values, device=self.device))
             values = torch.as_tensor(values, device=self.device)
+            deviations = self._deviations(values)
             if self.pooling == "last":
-                # Slots count from the end.
+                # Steps count from the end.
                 slots = np.maximum(n_steps[:, None] - 1 - np.arange(X.shape[1]), 0)
                 slots = torch.as_tensor(slots, device=self.device)
                 values = values.gather(1, slots[:, :, None].expand_as(values))
-                deviations = deviations.gather(
-                    2, slots.expand(self.depth, -1, -1).to(deviations.device)
-                )
+                deviations = deviations.gather(2, slots.expand_as(deviations))
             fields[f"values{direction}"] = (values.movedim(1, 0).contiguous(), 1)
             fields[f"deviations{direction}"] = (deviations.movedim(2, 0).contiguous(), 2)
         return RowBatch(**fields)
 
     def _deviations(self, values):
         """Standard deviations of the pre-activations at every step, shape (depth, n, T)."""
+        depth, dual, recurrent, input_, bias = self.recursion
         n, n_steps, n_channels = values.shape
-        inputs = (values * values).sum(dim=2) * (self.input / n_channels)
-        states = [torch.full((n,), self.state, dtype=torch.float64, device=self.device)]
-        states = states * self.depth
-        found = values.new_empty((self.depth, n, n_steps))
+        inputs = (values * values).sum(dim=2) * (input_ / n_channels)
+        states = [torch.full_like(inputs[:, 0], self.state)] * depth
+        deviations = values.new_empty((depth, n, n_steps))
         for step in range(n_steps):
             below = inputs[:, step]
-            for layer in range(self.depth):
-                p = (self.recurrent * states[layer] + below + self.bias).sqrt()
-                states[layer] = self.dual.diagonal(p)[0]
-                below = self.input * states[layer]
-                found[layer, :, step] = p
-        return found
+            for layer in range(depth):
+                p = (recurrent * states[layer] + below + bias).sqrt()
+                states[layer] = dual.diagonal(p)[0]
+                below = input_ * states[layer]
+                deviations[layer, :, step] = p
+        return deviations
 
-    def _bytes_per_pair(self, x, y):
-        if self.by_time:
-            n_steps = min(x.values0.shape[0], y.values0.shape[0])
-            return 8 * (3 * self.depth * n_steps + 3 * len(self.groups) + 12)
-        return 8 * (2 * len(self.owners) * self.depth + 3 * len(self.groups) + 12)
-
-    # -- which pairs, which steps ---------------------------------------------------------------
+    # -- kernels --------------------------------------------------------------------------------
 
     def _planes(self, x, y):
-        n_x, n_y = x.lengths.numpy(), y.lengths.numpy()
-        rows, columns = _longest_first(n_x), _longest_first(n_y)
-        steps = n_x[rows][:, None], n_y[columns][None]
-        norm = self._norm(*(torch.as_tensor(n, device=self.device) for n in steps))
-        back = [torch.as_tensor(np.argsort(k), device=self.device) for k in (rows, columns)]
+        orders = [longest_first(side.lengths.numpy()) for side in (x, y)]
+        rows, columns = (self._index(np.argsort(order)) for order in orders)
         planes = []
         for direction in range(self.directions):
-            sides = [
-                _Side(batch, direction, torch.as_tensor(order))
-                for batch, order in ((x, rows), (y, columns))
-            ]
+            sides = [Side(b, direction, order) for b, order in zip((x, y), orders, strict=True)]
+            norm = self._norm(sides[0].lengths[:, None], sides[1].lengths[None])
             total = _added(self._kernels(walk) for walk in self._walks(*sides))
-            planes += [(norm * plane)[back[0]][:, back[1]] for plane in total]
+            planes += [(norm * plane)[rows][:, columns] for plane in total]
         return planes
 
     def _walks(self, x, y):
-        start = self.recurrent * self.state if self.shared else 0.0
+        """Walks of two sides whose kernels add up, see the diagrams of `_walks`."""
+        start = self.recursion.recurrent * self.state if self.shared else 0.0
         if self.pooling == "last":
             # Two sequences meet their initial states at once if they are of one length.
-            same = torch.as_tensor(x.lengths[:, None] == y.lengths[None]).to(self.device)
-            yield _Outer(x, y, start * same.double(), last=True)
+            same = self._index(x.lengths[:, None] == y.lengths[None])
+            yield PairWalk(x, y, start * same.double(), last=True)
             return
-        everywhere = torch.full((len(x.lengths), len(y.lengths)), start, dtype=torch.float64)
-        everywhere = everywhere.to(self.device)
-        yield _Outer(x, y, everywhere)
+        shape = (len(x.lengths), len(y.lengths))
+        yield PairWalk(x, y, x.values.new_full(shape, start))
         if self.pooling == "mean-tied":
-            # Every step of one meets every step of the other: one walk for each shift.
-            for shift in range(1, x.lengths[0]):
-                yield _Outer(x, y, 0 * everywhere, shifts=(shift, 0))
-            for shift in range(1, y.lengths[0]):
-                yield _Outer(x, y, 0 * everywhere, shifts=(0, shift))
+            shifts = [(shift, 0) for shift in range(1, x.lengths[0])]
+            shifts += [(0, shift) for shift in range(1, y.lengths[0])]
+            for each in shifts:
+                yield PairWalk(x, y, x.values.new_zeros(shape), shifts=each)
 
     def _diagonal(self, batch):
-        order = _longest_first(batch.lengths.numpy())
-        n_steps = batch.lengths[torch.as_tensor(order)].to(self.device)
-        norm = self._norm(n_steps, n_steps)
-        back = torch.as_tensor(np.argsort(order), device=self.device)
-        start = torch.full(
-            (len(batch),), self.recurrent * self.state, dtype=torch.float64, device=self.device
-        )
+        order = longest_first(batch.lengths.numpy())
+        back = self._index(np.argsort(order))
         planes = []
         for direction in range(self.directions):
-            side = _Side(batch, direction, torch.as_tensor(order))
-            total = self._kernels(_Same(side, start, last=self.pooling == "last"))
+            side = Side(batch, direction, order)
+            start = side.values.new_full((len(order),), self.recursion.recurrent * self.state)
+            total = self._kernels(SelfWalk(side, start, last=self.pooling == "last"))
             if self.pooling == "mean-tied" and side.lengths[0] > 1:
-                both_ways = self._kernels(_Shifted(side))
-                total = [t + 2 * s.sum(dim=1) for t, s in zip(total, both_ways, strict=True)]
+                later = self._kernels(LaterSelfWalk(side))
+                # Each step meets the later ones and is met by the earlier ones.
+                total = [t + 2 * plane.sum(dim=1) for t, plane in zip(total, later, strict=True)]
+            norm = self._norm(side.lengths, side.lengths)
             planes += [(norm * plane)[back] for plane in total]
         return planes
 
+    def _kernels(self, walk):
+        if self.by_time:
+            return self.recursion.by_steps(walk, self.n_steps)
+        return self.recursion.by_parameters(walk, self.groups)
+
     def _norm(self, n_x, n_y):
+        """Variance of the read-out, divided by the lengths of means."""
         if self.pooling == "last":
-            return torch.as_tensor(self.readout, dtype=torch.float64, device=self.device)
-        product = (n_x * n_y).double()
+            return self.readout
+        product = self._index(n_x * n_y).double()
         return self.readout / (product.sqrt() if self.pooling == "mean-untied" else product)
 
-    # -- the recursion --------------------------------------------------------------------------
+    def _index(self, values):
+        return torch.as_tensor(values, device=self.device)
 
-    def _kernels(self, walk):
-        """Kernel of each group, the read-out last, without `sigma_v` and the norm of the mean."""
-        return self._backward(walk) if self.by_time else self._forward(walk)
-
-    def _visit(self, walk):
-        """Yield for each step of a walk ``(recurrent, input, sum, V, V')`` of every layer."""
-        recurrent = [walk.start.clone() for _ in range(self.depth)]
-        for step in walk.steps:
-            below = walk.inner(step) * (self.input / walk.n_channels)
-            layers = []
-            for layer in range(self.depth):
-                above = walk.take(recurrent[layer], step)
-                S = above + below + self.bias
-                V, slope = walk.dual(self.dual, S, step, layer)
-                recurrent[layer] = walk.put(recurrent[layer], step, self.recurrent * V)
-                layers.append((above, below, S, V, slope))
-                below = self.input * V
-            yield step, layers
-
-    def _forward(self, walk):
-        """Tangent kernels that go along with the states: O(1) memory in time."""
-        totals = [torch.zeros_like(walk.start) for _ in range(len(self.owners) + 1)]
-        # What each group contributes to the recurrent input of each layer.
-        carried = [
-            {layer: torch.zeros_like(walk.start) for layer in range(owner, self.depth)}
-            for owner, _ in self.owners
-        ]
-        for step, layers in self._visit(walk):
-            below: list[Any] = [None] * len(self.owners)
-            for layer, (recurrent, inputs, S, _, slope) in enumerate(layers):
-                for group, (owner, part) in enumerate(self.owners):
-                    if owner > layer:
-                        continue
-                    tangent = walk.take(carried[group][layer], step)
-                    if owner == layer:
-                        own = {"sum": S, "recurrent": recurrent, "input": inputs}
-                        tangent = tangent + own.get(part, self.bias)
-                    if below[group] is not None:
-                        tangent = tangent + self.input * below[group]
-                    tangent = slope * tangent
-                    below[group] = tangent
-                    carried[group][layer] = walk.put(
-                        carried[group][layer], step, self.recurrent * tangent
-                    )
-            if walk.is_read(step):
-                for total, tangent in zip(totals, [*below, layers[-1][3]], strict=True):
-                    walk.add(total, step, tangent)
-        return totals
-
-    def _backward(self, walk):
-        """What comes back from the read-out to each step, times what came in there."""
-        totals = [torch.zeros_like(walk.start) for _ in range(self.n_steps + 1)]
-        visited = []
-        for step, layers in self._visit(walk):
-            visited.append((step, [(S, slope) for _, _, S, _, slope in layers]))
-            if walk.is_read(step):
-                walk.add(totals[-1], step, layers[-1][3])
-        following = [torch.zeros_like(walk.start) for _ in range(self.depth)]
-        for step, layers in reversed(visited):
-            group = totals[min(step, self.n_steps - 1)]
-            above = float(walk.is_read(step))
-            for layer in range(self.depth - 1, -1, -1):
-                S, slope = layers[layer]
-                back = slope * (self.recurrent * walk.take(following[layer], step) + above)
-                following[layer] = walk.put(following[layer], step, back)
-                walk.add(group, step, back * S)
-                above = self.input * back
-        return totals
-
-
-class _Side:
-    """One direction of the rows of a batch, the longest first."""
-
-    def __init__(self, batch, direction, order):
-        device = batch.values0.device
-        self.lengths = batch.lengths.numpy()[order.numpy()]
-        order = order.to(device)
-        self.values = getattr(batch, f"values{direction}")[:, order]
-        self.deviations = getattr(batch, f"deviations{direction}")[:, :, order]
-
-    def count(self, step):
-        """How many rows have a step."""
-        return int(np.searchsorted(-self.lengths, -step, side="left"))
-
-
-class _Walk(ABC):
-    """Pairs of rows that are taken through their steps together.
-
-    Attributes
-    ----------
-    start : tensor
-        The recurrent input of the first step of each pair.
-    steps : sequence of int
-        In the order of time.
-    """
-
-    last = False
-    start: torch.Tensor
-    steps: range
-    n_channels: int
-
-    @abstractmethod
-    def window(self, step):
-        """Index of the pairs that have a step."""
-
-    @abstractmethod
-    def inner(self, step):
-        """Inner products of what they read at a step."""
-
-    @abstractmethod
-    def dual(self, dual, S, step, layer):
-        """Take V and V' of their covariances S."""
-
-    def take(self, tensor, step):
-        """What a tensor says of the pairs that have a step."""
-        return tensor[self.window(step)]
-
-    def put(self, tensor, step, values):
-        """Give the pairs that have a step new values; the others keep theirs."""
-        if values.shape == tensor.shape:
-            return values
-        tensor = tensor.clone()
-        tensor[self.window(step)] = values
-        return tensor
-
-    def add(self, tensor, step, values):
-        """Add in place, for the pairs that have a step."""
-        tensor[self.window(step)] += values
-
-    def is_read(self, step):
-        """Whether the state of a step is read out."""
-        return step == 0 or not self.last
-
-
-class _Outer(_Walk):
-    """Each row of one side with each of the other, whose steps are shifted against each other."""
-
-    def __init__(self, x, y, start, *, last=False, shifts=(0, 0)):
-        self.x, self.y, self.start, self.last = x, y, start, last
-        self.shifts = shifts
-        self.n_channels = x.values.shape[2]
-        n_steps = min(x.lengths[0] - shifts[0], y.lengths[0] - shifts[1])
-        self.steps = range(n_steps - 1, -1, -1) if last else range(n_steps)
-
-    def window(self, step):
-        return slice(self.x.count(step + self.shifts[0])), slice(
-            self.y.count(step + self.shifts[1])
-        )
-
-    def inner(self, step):
-        rows, columns = self.window(step)
-        a, b = self.shifts
-        return self.x.values[step + a, rows] @ self.y.values[step + b, columns].mT
-
-    def dual(self, dual, S, step, layer):
-        rows, columns = self.window(step)
-        p = self.x.deviations[step + self.shifts[0], layer, rows][:, None]
-        q = self.y.deviations[step + self.shifts[1], layer, columns][None]
-        return dual(correlation(S, p, q), p, q)
-
-
-class _Same(_Walk):
-    """Each row with itself."""
-
-    def __init__(self, x, start, *, last):
-        self.x, self.start, self.last = x, start, last
-        self.n_channels = x.values.shape[2]
-        n_steps = x.lengths[0]
-        self.steps = range(n_steps - 1, -1, -1) if last else range(n_steps)
-
-    def window(self, step):
-        return slice(self.x.count(step))
-
-    def inner(self, step):
-        values = self.x.values[step, self.window(step)]
-        return (values * values).sum(dim=1)
-
-    def dual(self, dual, S, step, layer):
-        return dual.diagonal(self.x.deviations[step, layer, self.window(step)])
-
-
-class _Shifted(_Walk):
-    """Each row with itself at all later steps at once: pairs are (row, shift - 1)."""
-
-    def __init__(self, x):
-        self.x = x
-        self.n_channels = x.values.shape[2]
-        self.longest = x.lengths[0]
-        self.start = x.values.new_zeros((len(x.lengths), self.longest - 1))
-        self.steps = range(self.longest - 1)
-        self._lengths = torch.as_tensor(x.lengths, device=x.values.device)
-
-    def window(self, step):
-        return slice(None), slice(self.longest - 1 - step)
-
-    def inner(self, step):
-        later = self.x.values[step + 1 : self.longest]
-        return torch.einsum("nc,tnc->nt", self.x.values[step], later)
-
-    def dual(self, dual, S, step, layer):
-        p = self.x.deviations[step, layer][:, None]
-        q = self.x.deviations[step + 1 : self.longest, layer].mT
-        return dual(correlation(S, p, q), p, q)
-
-    def add(self, tensor, step, values):
-        # Beyond the end of a row there is nothing to read.
-        later = torch.arange(step + 1, self.longest, device=values.device)
-        tensor[self.window(step)] += torch.where(later < self._lengths[:, None], values, 0.0)
-
-
-def _longest_first(n_steps):
-    return np.argsort(-n_steps, kind="stable")
+    def _bytes_per_pair(self, x, y):
+        depth, n_layers = self.recursion.depth, len(self.layer_names)
+        if self.by_time:
+            n_steps = min(x.values0.shape[0], y.values0.shape[0])
+            return 8 * (3 * depth * n_steps + 3 * n_layers + 12)
+        return 8 * (2 * len(self.groups) * depth + 3 * n_layers + 12)
 
 
 def _added(stacks):

@@ -1,61 +1,80 @@
 """Kernel sources in closed form: what all of them share, tile by tile, in torch and float64."""
 
-from abc import ABC, abstractmethod
-from fnmatch import fnmatchcase
-from functools import partial
+from abc import abstractmethod
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-from ..utils._device import empty, free_memory, full_precision
+from ..utils._device import free_memory, full_precision, resolve_device
+from ..utils._groups import check_layers, group_by_patterns
+from ..utils._kernel_source import KernelSource
 from ..utils._memory import require_memory
-from ..utils._progress import silent
-from ..utils._tiles import for_each_tile, slices, with_smaller_tiles
+from ..utils._tiles import computed_tiles
 
 # GPUs want more at once than what stays in the caches of a CPU.
 _GPU_TILE_ROWS = 4096
 
 
-class ClosedFormKernels(ABC):
-    """Layer kernels of an infinitely wide network: names, blocks and diagonals.
+class ClosedFormKernels(KernelSource):
+    """Layer kernels of an infinitely wide network.
 
     The recursions run in float64, because derivatives of dual activations are singular where rows
-    are parallel; `dtype` is that of the results. Subclasses know what is computed once for each
-    row (`_batch`), the kernels of two batches (`_planes`) and of rows with themselves
+    are parallel; `dtype` is that of the results. All outputs share one kernel, H = 1. Subclasses
+    know which samples are accepted (`_checked`), what is computed once for each of them
+    (`_batch`), the kernels of two batches (`_planes`) and of samples with themselves
     (`_diagonal`).
 
     Parameters
     ----------
     names : list of str
         Of all planes that `_planes` computes.
+    network : specification, default=None
+        Kept for whoever asks what the kernels are of.
     layers : {"module", "block"} or dict
         A dictionary of patterns of names adds planes up.
-    device : torch.device
-    dtype : torch.dtype
+    device : str or torch.device
+        A source that is loaded where there is no such device computes on the CPU.
+    dtype : numpy.dtype
     n_jobs : int or None
-        Tiles computed at once, by threads.
+        Tiles computed at once.
 
     Attributes
     ----------
     layer_names : list of str
-    progress : callable
-        Who is told how far the tiles have got, see `utils._progress`; nobody at first.
     """
 
-    n_outputs = 1
     cpu_tile_rows = 512  # the intermediates of a tile stay in cache, and calls cost little
 
-    def __init__(self, names, *, layers="module", device="cpu", dtype=torch.float64, n_jobs=None):
+    def __init__(
+        self, names, *, network=None, layers="module", device="cpu", dtype=np.float64, n_jobs=None
+    ):
+        check_layers(layers)
+        self.network = network
         self.device = torch.device(device)
-        self.dtype = dtype
-        self.n_jobs = n_jobs
-        self.progress = silent
-        self.groups = group_names(names, layers)
-        self.layer_names = list(self.groups)
+        self.dtype = np.dtype(dtype)
+        # A tile on a GPU takes what memory there is.
+        self.n_jobs = n_jobs if self.device.type == "cpu" else 1
+        groups = (
+            group_by_patterns(names, layers)
+            if isinstance(layers, dict)
+            else {name: [name] for name in names}
+        )
+        self.layer_names = list(groups)
+        # For each layer the planes that are added.
+        self.members = [[names.index(name) for name in group] for group in groups.values()]
+
+    def __setstate__(self, state):
+        self.__dict__ |= state
+        self.device = resolve_device(self.device, fallback=True)
+
+    @abstractmethod
+    def _checked(self, X):
+        """Validate samples."""
 
     @abstractmethod
     def _batch(self, X):
-        """What is known of each row: a `RowBatch`."""
+        """What is known of each of the validated samples: a `RowBatch`."""
 
     @abstractmethod
     def _planes(self, x, y):
@@ -63,26 +82,30 @@ class ClosedFormKernels(ABC):
 
     @abstractmethod
     def _diagonal(self, batch):
-        """List of kernels of each row with itself, one tensor (n,) for each name."""
+        """List of kernels of each sample with itself, one tensor (n,) for each name."""
 
     def _bytes_per_pair(self, x, y):
-        """Bytes that a pair of rows takes while its kernels are computed."""
-        return 8 * (3 * len(self.groups) + 8)
+        """Bytes that a pair of samples takes while its kernels are computed."""
+        return 8 * (3 * len(self.layer_names) + 8)
 
     def prepare(self, X):
-        """Do what is done once per sample; the result stands for X in the other methods.
+        """Validate samples and do what is done once for each of them.
+
+        Returns
+        -------
+        RowBatch
 
         Raises
         ------
         ValueError
-            If a kernel value overflows; the message names the layer.
+            If samples are not accepted, or a kernel value overflows; the message names the layer.
         """
-        if isinstance(X, RowBatch):
-            return X
-        batch = self._batch(X)
-        batch.diagonal = torch.stack(self._grouped_planes(self._diagonal(batch)))
+        X = self._checked(X)
+        with _constants():
+            batch = self._batch(X)
+            batch.diagonal = torch.stack(self._grouped(self._diagonal(batch)))
         # |Theta(x, z)|^2 <= Theta(x, x) Theta(z, z): finite diagonals are enough.
-        finite = batch.diagonal.to(self.dtype).isfinite().all(1).tolist()
+        finite = np.isfinite(self.diag(batch)[0]).all(axis=1)
         for name, ok in zip(self.layer_names, finite, strict=True):
             if not ok:
                 raise ValueError(
@@ -91,84 +114,84 @@ class ClosedFormKernels(ABC):
                 )
         return batch
 
-    def block(self, X, Y=None):
-        """Layer kernels between two batches.
+    def block(self, batch, other=None):
+        """Layer kernels of two batches, shape (1, L, n, m), each layer a contiguous plane.
 
-        Parameters
-        ----------
-        X, Y : array of shape (n, ...) and (m, ...), or what `prepare` returned
-            ``Y=None`` means X with itself: half the work, an exactly symmetric result with exact
-            diagonals.
-
-        Returns
-        -------
-        ndarray of shape (L, n, m)
-            One contiguous plane for each layer.
+        ``other=None`` is the batch with itself: half the work, exactly symmetric planes with exact
+        diagonals.
 
         Raises
         ------
         MemoryError
             If the result does not fit.
         """
-        symmetric = Y is None
-        X = self.prepare(X)
-        Y = X if symmetric else self.prepare(Y)
-        shape = (len(self.groups), len(X), len(Y))
-        n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
-        require_memory(n_bytes, f"A kernel stack of shape {shape}")
-        out = empty(shape, self.dtype, torch.device("cpu"))
-        with_smaller_tiles(partial(self._fill, out, X, Y, symmetric), self._tile_rows(X, Y))
-        return out.numpy()
+        return self._assembled(batch, other)
 
-    def tiles(self, X):
-        """Yield ``(rows, columns, tile)`` of the upper half of the kernels of X with itself.
+    def gram(self, batch, progress=None):
+        """Kernels of a batch with itself, see `block`; `progress` hears of the tiles."""
+        return self._assembled(batch, progress=progress)
 
-        Tiles have shape (L, len(rows), len(columns)).
-        """
-        X = self.prepare(X)
-        sides = slices(len(X), self._tile_rows(X, X))
-        with self.progress(len(sides), "layer kernels") as bar:
-            for i, rows in enumerate(sides):
-                for columns in sides[i:]:
-                    tile = torch.stack(self._tile(X[rows], X[columns], rows == columns))
-                    yield rows, columns, tile.to(self.dtype).cpu().numpy()
-                bar.update()
+    def tiles(self, batch, progress=None):
+        """Yield ``(rows, columns, tile)`` of the upper half of the kernels of a batch."""
+        size = self._tile_rows(batch, batch)
+        yield from computed_tiles(
+            self._tile, batch, size=size, n_jobs=self.n_jobs, progress=progress
+        )
 
-    def diag(self, X):
-        """``Theta_l(x, x)``, shape (L, n), in O(n) time and memory."""
-        return self.prepare(X).diagonal.to(self.dtype).cpu().numpy()
+    def diag(self, batch):
+        """``Theta_l(x, x)``, shape (1, L, n)."""
+        return batch.diagonal.to(getattr(torch, self.dtype.name)).cpu().numpy()[None]
 
     # -- tiles ----------------------------------------------------------------------------------
 
-    def _fill(self, out, X, Y, symmetric, size):
-        """Compute tiles and put each, and its mirror image, where they belong."""
+    def _assembled(self, x, y=None, *, size=None, n_jobs=None, progress=None):
+        """All tiles, and their mirror images, where they belong."""
+        others = x if y is None else y
+        shape = (1, len(self.layer_names), len(x), len(others))
+        n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
+        require_memory(n_bytes, f"A kernel stack of shape {shape[1:]}")
+        out = np.empty(shape, self.dtype)
+        for rows, columns, tile in computed_tiles(
+            self._tile,
+            x,
+            y,
+            size=size or self._tile_rows(x, others),
+            n_jobs=n_jobs or self.n_jobs,
+            progress=progress,
+        ):
+            out[:, :, rows, columns] = tile
+            if y is None and rows != columns:
+                out[:, :, columns, rows] = tile.swapaxes(2, 3)
+        return out
 
-        def deliver(x, rows, columns):
-            on_diagonal = symmetric and rows == columns
-            for plane, tile in zip(out, self._tile(x, Y[columns], on_diagonal), strict=True):
-                plane[rows, columns] = tile
-                if symmetric and not on_diagonal:
-                    plane[columns, rows] = tile.mT
+    def _tile(self, x, y=None):
+        """Kernels of two batches at once, or in smaller tiles where the device has no room."""
+        try:
+            return self._at_once(x, y)
+        except torch.OutOfMemoryError:
+            size = max(len(x), 0 if y is None else len(y)) // 2
+            if not size:
+                raise
+        torch.cuda.empty_cache()
+        return self._assembled(x, y, size=size, n_jobs=1)
 
-        for_each_tile(
-            deliver, X, len(Y), size, symmetric=symmetric, n_jobs=self.n_jobs,
-            progress=self.progress,
-        )  # fmt: skip
-
-    def _tile(self, x, y, on_diagonal):
-        with torch.no_grad(), full_precision():
-            planes = self._grouped_planes(self._planes(x, y))
-        if on_diagonal:
+    def _at_once(self, x, y):
+        with _constants(), full_precision():
+            planes = self._grouped(self._planes(x, x if y is None else y))
+        if y is None:
             # Rounding in products is not symmetric, and on the diagonal it would be amplified.
             planes = [(plane + plane.mT) / 2 for plane in planes]
             for plane, diagonal in zip(planes, x.diagonal, strict=True):
                 plane.diagonal().copy_(diagonal)
-        return planes
+        tile = np.empty((1, len(planes), *planes[0].shape), self.dtype)
+        for values, plane in zip(tile[0], planes, strict=True):
+            torch.from_numpy(values).copy_(plane)
+        return tile
 
-    def _grouped_planes(self, planes):
+    def _grouped(self, planes):
         return [
             planes[members[0]] if len(members) == 1 else sum(planes[k] for k in members)
-            for members in self.groups.values()
+            for members in self.members
         ]
 
     def _tile_rows(self, x, y):
@@ -179,17 +202,17 @@ class ClosedFormKernels(ABC):
 
 
 class RowBatch:
-    """What is known of the rows of a batch: tensors, each with an axis for the rows.
+    """What is known of the samples of a batch: tensors, each with an axis for the samples.
 
     Parameters
     ----------
     **fields : tensor
-        Given as ``name=(tensor, axis of the rows)``.
+        Given as ``name=(tensor, axis of the samples)``.
 
     Attributes
     ----------
     diagonal : tensor of shape (L, n)
-        The kernels of each row with itself.
+        The kernels of each sample with itself.
     """
 
     def __init__(self, **fields):
@@ -213,24 +236,18 @@ class RowBatch:
             some.diagonal = self.diagonal[:, rows]
         return some
 
+    @property
+    def nbytes(self):
+        """Bytes of all tensors."""
+        tensors = [getattr(self, name) for name in self._axes]
+        return sum(t.nbytes for t in (*tensors, self.diagonal) if t is not None)
 
-def group_names(names, layers):
-    """``{layer: indices of the planes that are added}``."""
-    if not isinstance(layers, dict):
-        return {name: [k] for k, name in enumerate(names)}
-    if not layers:
-        raise ValueError("layers must not be an empty dictionary.")
-    groups = {}
-    for layer, patterns in layers.items():
-        patterns = [patterns] if isinstance(patterns, str) else patterns
-        groups[layer] = [
-            k for k, name in enumerate(names) if any(fnmatchcase(name, p) for p in patterns)
-        ]
-        if not groups[layer]:
-            raise ValueError(f"layers: {patterns!r} of layer {layer!r} match none of {names}.")
-    for k, name in enumerate(names):
-        owners = [layer for layer, members in groups.items() if k in members]
-        if len(owners) != 1:
-            found = f"matched by {owners}" if owners else "matched by no pattern"
-            raise ValueError(f"layers: {name!r} must be in exactly one layer, but is {found}.")
-    return groups
+
+@contextmanager
+def _constants():
+    """No graph is recorded, whatever surrounds the package.
+
+    Dual activations take derivatives in here, which inference mode would not allow.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        yield

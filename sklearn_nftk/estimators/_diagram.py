@@ -1,5 +1,7 @@
 """What notebooks show below a fitted estimator: its layers, with their weights."""
 
+from ..utils._groups import layer_label
+
 # Those of the largest weights; more would not fit beside each other.
 _MOST_LAYERS = 8
 
@@ -13,7 +15,7 @@ def fitted_layers(machine):
     descending = weights.mean(axis=1).argsort(kind="stable")[::-1]
     boxes = [
         (
-            names[layer] or "(root)",
+            layer_label(names[layer]),
             f"{label} {weights[layer].mean():.2f}",
             "weight in each decision: " + ", ".join(f"{weight:.3f}" for weight in weights[layer]),
         )
@@ -22,6 +24,6 @@ def fitted_layers(machine):
     others = sorted(descending[_MOST_LAYERS:])
     if others:
         rest = weights[others].sum(axis=0).mean()
-        details = ", ".join(names[layer] for layer in others)
+        details = ", ".join(layer_label(names[layer]) for layer in others)
         boxes.append((f"{len(others)} more", f"{label} {rest:.2f}", details))
     return boxes

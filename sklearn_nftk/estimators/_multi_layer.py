@@ -5,14 +5,14 @@ from sklearn.utils import check_random_state
 
 from ..grams import CosineKernels, layer_grams
 from ..learner import array_keys, learn
-from ..networks import MLP, allow_nd, make_source, validated
+from ..networks import NetworkParameter, allow_nd, make_source, validated
 from ..utils._memory import working_memory
 from ..utils._progress import fit_progress, progress
 from ..utils._sklearn import fit_context
 from ._base import BaseKernelMachine
 
 
-class BaseMultiLayerNTK(BaseKernelMachine):
+class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
     """Adds to the learner the way from a network to its layer kernels.
 
     Subclasses provide the parameters ``network, layers, outputs, device, dtype, random_state``.
@@ -27,25 +27,6 @@ class BaseMultiLayerNTK(BaseKernelMachine):
         state = super().__getstate__()
         state.pop("_batch", None)  # what is computed again from X_fit_
         return state
-
-    def set_params(self, **params):
-        """Set parameters, of the network too.
-
-        Parameters
-        ----------
-        **params
-            ``network__depth`` and the like reach the network. None means ``MLP()``, so that
-            ``network__hidden_layer_sizes`` makes one where there is none.
-
-        Returns
-        -------
-        estimator
-            Itself.
-        """
-        of_network = any(name.startswith("network__") for name in params)
-        if of_network and params.get("network", self.network) is None:
-            params = {**params, "network": MLP()}
-        return super().set_params(**params)
 
     @property
     def network_(self):

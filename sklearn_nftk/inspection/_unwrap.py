@@ -5,6 +5,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import BaseKernelMachine
+from ..utils._groups import layer_label
 
 
 def final_estimator(estimator):
@@ -57,4 +58,4 @@ def decision_kind(machine):
 
 def layer_labels(machine):
     """Names of the layers for a reader: the network itself has an empty one."""
-    return [name or "(root)" for name in machine.layer_names_]
+    return [layer_label(name) for name in machine.layer_names_]

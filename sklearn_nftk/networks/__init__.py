@@ -1,7 +1,11 @@
-"""What is kernelised: specifications, and how any accepted `network` becomes one of our own."""
+"""Specifications of networks, and how any accepted `network` becomes a source of kernels.
+
+A specification is a small object with a method ``kernel_source``; `specification` recognises what
+stands for one, and `make_source` asks it for the kernels.
+"""
 
 from ..tangents import NTKLinear
-from ._build import build_network
+from ._build import NetworkParameter, allow_nd, checked, make_source, specification, validated
 from ._infinite import InfiniteNetwork
 from ._infinite_mlp import InfiniteMLP
 from ._infinite_rnn import InfiniteRNN
@@ -13,5 +17,10 @@ __all__ = [
     "InfiniteNetwork",
     "InfiniteRNN",
     "NTKLinear",
-    "build_network",
+    "NetworkParameter",
+    "allow_nd",
+    "checked",
+    "make_source",
+    "specification",
+    "validated",
 ]

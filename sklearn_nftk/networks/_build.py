@@ -1,74 +1,158 @@
-"""From whatever `network` may be to one of our own: a torch module, or an infinite network."""
+"""The one place where `network=` is recognised, and becomes a source of layer kernels."""
 
-import copy
+import inspect
 
-import torch
-from torch import nn
+from sklearn.utils.validation import validate_data
 
-from ._infinite import InfiniteNetwork
+from ..utils._arrays import check_batch
+from ..utils._kernel_source import KernelSource
 from ._mlp import MLP
+from ._modules import recognised
 
 ACCEPTED = (
-    "None, an MLP, an InfiniteMLP, an InfiniteRNN, a torch.nn.Module, or a function "
-    "(n_features, n_outputs, random_state) -> torch.nn.Module"
+    "None, an MLP, an InfiniteMLP, an InfiniteRNN, any other object with a method kernel_source, "
+    "a KernelSource, a torch.nn.Module, or a function (n_features, n_outputs, random_state) -> "
+    "torch.nn.Module"
 )
+# Options of the user and their defaults; a specification that does not take one accepts no other.
+_DEFAULTS = {"layers": "module", "outputs": "mean", "device": "auto", "dtype": "auto"}
 
 
-def build_network(network, n_features, n_outputs, random_state):
-    """Return a network of our own; what the user owns is not touched.
-
-    A module is in evaluation mode.
+def specification(network):
+    """Return the specification that `network` is or stands for, or the kernel source that it is.
 
     Parameters
     ----------
-    network : None, MLP, InfiniteNetwork, torch.nn.Module or callable
-        Recognised in this order. None means ``MLP()``. A callable is called as
-        ``network(n_features, n_outputs, random_state)`` with torch's global generator seeded, and
-        restored afterwards.
-    n_features : int
-        Width of the input.
-    n_outputs : int
-        Number of outputs a trained network would have; an untrained `MLP` has one, because in the
-        infinite limit all outputs share one kernel.
-    random_state : int
-        Seed for networks that are drawn here.
+    network : None, specification, KernelSource, torch.nn.Module or callable
+        Recognised in this order. None means ``MLP()``.
 
     Returns
     -------
-    torch.nn.Module or InfiniteNetwork
+    KernelSource, or an object with a method ``kernel_source``
 
     Raises
     ------
     ValueError
-        If `network` is none of these, or a function that returns something else.
+        If `network` is none of these.
     """
     if network is None:
-        network = MLP()
-    if isinstance(network, MLP):
-        return network.build(n_features, 1, random_state)
-    if isinstance(network, InfiniteNetwork):
-        return network.fitted_copy()
-    if isinstance(network, nn.Module):
-        return _private_copy(network)
-    if callable(network) and (not isinstance(network, type) or issubclass(network, nn.Module)):
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(random_state)
-            built = network(n_features, n_outputs, random_state)
-        if isinstance(built, nn.Module):
-            return _private_copy(built)
+        return MLP()
+    if isinstance(network, KernelSource):
+        return network
+    if hasattr(network, "kernel_source") and not isinstance(network, type):
+        return network
+    chosen = recognised(network)
+    if chosen is None:
+        hint = f" Did you mean {network.__name__}()?" if isinstance(network, type) else ""
+        raise ValueError(f"network must be {ACCEPTED}; got {network!r}.{hint}")
+    return chosen
+
+
+def make_source(network, X, y=None, sample_weight=None, seed=0, **options):
+    """Turn `network` into the source of its layer kernels.
+
+    Parameters
+    ----------
+    network : None, specification, KernelSource, torch.nn.Module or callable
+        See `specification`. A KernelSource is used as it is.
+    X : array of n samples
+        The training set, as `validated` or `checked` returned it.
+    y : array of n targets, default=None
+    sample_weight : array of shape (n,), default=None
+    seed : int, default=0
+        Of whatever is drawn.
+    **options
+        ``layers, outputs, device, dtype, n_jobs, n_outputs``; those go to the specification that
+        its method takes.
+
+    Returns
+    -------
+    KernelSource
+
+    Raises
+    ------
+    ValueError
+        If the specification does not take an option that is not at its default.
+    """
+    chosen = specification(network)
+    if isinstance(chosen, KernelSource):
+        _refuse(chosen, options)
+        return chosen
+    parameters = inspect.signature(chosen.kernel_source).parameters
+    options |= {"y": y, "sample_weight": sample_weight, "seed": seed}
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    taken = {name: value for name, value in options.items() if takes_all or name in parameters}
+    _refuse(chosen, {name: options[name] for name in options.keys() - taken.keys()})
+    source = chosen.kernel_source(X, **taken)
+    if not isinstance(source, KernelSource):
         raise ValueError(
-            f"network: the function returned {type(built).__name__}, not a torch.nn.Module."
+            f"network: kernel_source of {type(chosen).__name__} must return a KernelSource, got "
+            f"{type(source).__name__}."
         )
-    raise ValueError(f"network must be {ACCEPTED}; got {network!r}.")
+    return source
 
 
-def _private_copy(module):
-    try:
-        private = copy.deepcopy(module)
-    except Exception as error:  # whatever the module's own attributes raise
-        raise ValueError(
-            f"network: a private copy of it is needed, but copy.deepcopy failed with "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    # Batch statistics and dropout have no per-sample gradient, so evaluation mode it is.
-    return private.cpu().eval()
+def _refuse(chosen, options):
+    """Refuse options that would be ignored, unless they are at their defaults."""
+    for name, default in _DEFAULTS.items():
+        value = options.get(name, default)
+        if not (isinstance(value, str) and value == default):
+            raise ValueError(
+                f"{name} has no meaning for network={type(chosen).__name__}, which does not take "
+                f"it; leave it at {default!r}."
+            )
+
+
+def allow_nd(network):
+    """Tell whether samples may be images, sequences, ...: True unless a specification says no."""
+    return network is not None and bool(getattr(network, "allow_nd", True))
+
+
+def validated(network, estimator, X, y="no_validation", **checks):
+    """Validate data for an estimator: scikit-learn's ``validate_data``.
+
+    Specifications that take other data than arrays have a method ``validate_data`` of their own,
+    with these parameters.
+    """
+    chosen = specification(network)
+    if hasattr(chosen, "validate_data"):
+        return chosen.validate_data(estimator, X, y, **checks)
+    return validate_data(estimator, X, y, **{"allow_nd": allow_nd(network), **checks})
+
+
+def checked(network, X, name="X"):
+    """Validate samples outside of estimators.
+
+    Specifications that take other data than arrays have a method ``check_batch(X, name)`` of their
+    own; a KernelSource validates them in ``prepare``.
+    """
+    chosen = specification(network)
+    if isinstance(chosen, KernelSource):
+        return X
+    if hasattr(chosen, "check_batch"):
+        return chosen.check_batch(X, name)
+    return check_batch(X, name, allow_nd=allow_nd(network))
+
+
+class NetworkParameter:
+    """Mixin of estimators with a parameter `network` of which None means ``MLP()``."""
+
+    def set_params(self, **params):
+        """Set the parameters of this estimator.
+
+        ``network__<parameter>`` of an estimator whose network is None makes it the ``MLP()`` that
+        None stands for, so that a grid can go over its parameters.
+
+        Parameters
+        ----------
+        **params : dict
+            Estimator parameters.
+
+        Returns
+        -------
+        self : estimator instance
+        """
+        nested = any(name.startswith("network__") for name in params)
+        if nested and params.get("network", getattr(self, "network", None)) is None:
+            params = {**params, "network": MLP()}
+        return super().set_params(**params)  # type: ignore[misc]

@@ -2,11 +2,11 @@
 
 from numbers import Real
 
-from ..closed_form import InfiniteMLPKernels
-from ..closed_form._dual import dual_activation
+from ..closed_form import InfiniteMLPKernel, InfiniteMLPKernels, dual_activation
+from ..closed_form._mlp import layer_names
+from ..closed_form._parameters import check_depth, layer_variances
 from ..utils._arrays import check_batch
-from ._infinite import InfiniteNetwork, check_depth
-from ._mlp import per_layer
+from ._infinite import InfiniteNetwork
 
 
 class InfiniteMLP(InfiniteNetwork):
@@ -60,6 +60,8 @@ class InfiniteMLP(InfiniteNetwork):
     array([1., 1., 1.])
     """
 
+    allow_nd = False
+
     def __init__(
         self,
         depth=2,
@@ -87,19 +89,7 @@ class InfiniteMLP(InfiniteNetwork):
 
     def variances(self):
         """Variances of weights and biases, two lists of depth + 1."""
-        n_layers = self.depth + 1
-        return (
-            [float(v) for v in per_layer(self.weight_variance, n_layers, "weight_variance")],
-            [float(v) for v in per_layer(self.bias_variance, n_layers, "bias_variance")],
-        )
-
-    def layer_names(self, X=None):
-        """Names of the parameter layers."""
-        check_depth(self.depth)
-        layers = [f"layer{index}" for index in range(self.depth + 1)]
-        if not self.split_bias:
-            return layers
-        return [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+        return layer_variances(self.depth, self.weight_variance, self.bias_variance)
 
     def check_batch(self, X, name="X"):
         """Validate samples: an array of shape (n, d)."""
@@ -119,15 +109,20 @@ class InfiniteMLP(InfiniteNetwork):
         -------
         sklearn.gaussian_process.kernels.Kernel
         """
-        from ._gp_kernel import InfiniteMLPKernel  # which needs this module
-
         self.validate()
         parameters = self.get_params()
         del parameters["split_bias"]
         return InfiniteMLPKernel(**parameters, **options)
 
+    def _names(self, X=None):
+        return layer_names(self.depth + 1, self.split_bias)
+
     def _is_readout(self, name):
         return name.partition(".")[0] == f"layer{self.depth}"
 
     def _source(self, X, **options):
-        return InfiniteMLPKernels(self, **options)
+        dual = dual_activation(self.activation, self.negative_slope)
+        weights, biases = self.variances()
+        return InfiniteMLPKernels(
+            X.shape[1], weights, biases, dual, split_bias=self.split_bias, **options
+        )

@@ -5,10 +5,10 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from ..closed_form import InfiniteRNNKernels
-from ..closed_form._dual import dual_activation
-from ..closed_form._sequences import LAYOUTS, check_sequences, time_first
-from ._infinite import InfiniteNetwork, check_depth
+from ..closed_form import InfiniteRNNKernels, dual_activation
+from ..closed_form._parameters import check_depth
+from ..closed_form._sequences import LAYOUTS, check_sequences, time_first, validate_sequences
+from ._infinite import InfiniteNetwork
 
 CHOICES = {
     "initial_state": ("shared", "independent", "zero"),
@@ -54,10 +54,10 @@ class InfiniteRNN(InfiniteNetwork):
         the length; or a mean with a read-out of its own for each time, counted from the start.
     bidirectional : bool, default=False
         Add a second network, with parameters of its own, which reads sequences backwards. Its
-        layers are apart: "forward.layer0", ..., "backward.layer0", ...
+        layers are its own: "forward.layer0", ..., "backward.layer0", ...
     groups : {"layer", "param", "time"}, default="layer"
         What the layers of the kernel are. "layer": "layer0" to "layer<depth>", the last being the
-        read-out. "param": recurrent weights, input weights and biases of each layer apart
+        read-out. "param": recurrent weights, input weights and biases of each layer
         ("layer0.W", "layer0.U", "layer0.b", ..., "layer<depth>.V"). "time": the uses of all
         parameters at one step, "t=-1" (the last step), "t=-2", ..., and "readout"; steps from the
         start, "t=0", ..., for "mean-untied"; not with "mean-tied".
@@ -95,7 +95,7 @@ class InfiniteRNN(InfiniteNetwork):
     ['layer0.W', 'layer0.U', 'layer0.b', 'layer1.V']
     """
 
-    accepts_sequences = True
+    allow_nd = True
 
     def __init__(
         self,
@@ -156,9 +156,8 @@ class InfiniteRNN(InfiniteNetwork):
             )
         dual_activation(self.activation, self.negative_slope)
 
-    def layer_names(self, X=None):
+    def _names(self, X=None):
         """Names of the groups; those of ``groups="time"`` need `n_steps` or the training set."""
-        self.validate()
         if self.groups == "time":
             names = [*self._step_names(X), "readout"]
         else:
@@ -190,9 +189,14 @@ class InfiniteRNN(InfiniteNetwork):
         """Validate sequences: see the Notes."""
         return check_sequences(X, name, layout=self.layout)
 
+    def validate_data(self, estimator, X, y="no_validation", **checks):
+        """Validate sequences, and targets, for an estimator."""
+        return validate_sequences(estimator, X, y, layout=self.layout, **checks)
+
     def _is_readout(self, name):
         name = name.rpartition("ward.")[2]
         return name == "readout" or name.partition(".")[0] == f"layer{self.depth}"
 
-    def _source(self, X, **options):
-        return InfiniteRNNKernels(self, X, **options)
+    def _source(self, X, *, network, **options):
+        n_channels = time_first(X, self.layout).shape[2]
+        return InfiniteRNNKernels(network, self._names(X), n_channels, **options)

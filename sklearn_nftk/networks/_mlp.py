@@ -2,16 +2,19 @@
 
 import math
 from collections import OrderedDict
-from itertools import pairwise
-from numbers import Integral, Real
+from numbers import Integral
+from typing import cast
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from torch import nn
 
-from ..tangents import NTKLinear
+from ..closed_form._parameters import per_layer
+from ..tangents import NTKLinear, group_layers
+from ..utils._arrays import check_batch
+from ._tangents import tangent_kernels
 
 # name -> module; a new activation is a new entry
 ACTIVATIONS = {
@@ -73,6 +76,8 @@ class MLP(BaseEstimator):
     )
     """  # noqa: E501 - the output of the example cannot be wrapped
 
+    allow_nd = False
+
     def __init__(
         self,
         hidden_layer_sizes=(512, 512),
@@ -111,38 +116,125 @@ class MLP(BaseEstimator):
         rng = check_random_state(random_state if self.random_state is None else self.random_state)
         generator = torch.Generator().manual_seed(int(rng.randint(np.iinfo(np.int32).max)))
         sizes = [n_features, *self._hidden_layer_sizes(), n_outputs]
-        n_layers = len(sizes) - 1
-        weight_variances = per_layer(self.weight_variance, n_layers, "weight_variance")
-        bias_variances = per_layer(self.bias_variance, n_layers, "bias_variance")
-        modules = OrderedDict()
-        for index, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            weight_std = math.sqrt(weight_variances[index] / fan_in)
-            bias_std = math.sqrt(bias_variances[index])
-            draw = _orthogonal_gaussian if index < n_layers - 1 else _signs
-            layer = self._layer(fan_in, fan_out, weight_std, bias_std)
-            with torch.no_grad():
-                layer.weight.mul_(draw(fan_out, fan_in, generator))
-                layer.bias.mul_(_gaussian(fan_out, 1, generator).ravel())
-            modules[f"layer{index}"] = layer
-            if index < n_layers - 1:
-                modules[f"activation{index}"] = ACTIVATIONS[self.activation]()
-        return nn.Sequential(modules).eval()
+        standard = self.parametrization == "standard"
+        with torch.inference_mode(False), torch.no_grad():
+            network = self._undrawn(sizes)
+            for index, deviations in enumerate(self._deviations(sizes)):
+                layer = cast(nn.Linear, network.get_submodule(f"layer{index}"))
+                draw = _orthogonal_gaussian if index < len(sizes) - 2 else _signs
+                layer.weight.copy_(draw(layer.out_features, layer.in_features, generator))
+                layer.bias.copy_(_gaussian(layer.out_features, 1, generator).ravel())
+                if standard:
+                    layer.weight.mul_(deviations[0])
+                    layer.bias.mul_(deviations[1])
+        return network
 
-    def _layer(self, fan_in, fan_out, weight_std, bias_std):
-        """A layer whose parameters are all equal to their standard deviation."""
-        layer: nn.Linear
-        # torch draws parameters of its own, which are replaced; its generator is left as it was.
-        with torch.random.fork_rng(devices=[]):
-            if self.parametrization == "ntk":
-                layer = NTKLinear(
-                    fan_in, fan_out, weight_scale=weight_std, bias_scale=bias_std
-                ).double()
-                weight_std = bias_std = 1.0
-            else:
-                layer = nn.Linear(fan_in, fan_out).double()
-        nn.init.constant_(layer.weight, weight_std)
-        nn.init.constant_(layer.bias, bias_std)
-        return layer
+    def restore(self, arrays):
+        """Build the network that has these parameters.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            Values of ``named_parameters()`` of a network that `build` returned; the sizes are
+            theirs.
+
+        Returns
+        -------
+        torch.nn.Sequential
+            As `build` returns it, in the precision of the arrays.
+
+        Raises
+        ------
+        ValueError
+            If parameters are missing, or do not fit together.
+        """
+        self._validate()
+        weights = [values for name, values in arrays.items() if name.endswith(".weight")]
+        sizes = [*(W.shape[1] for W in weights[:1]), *(W.shape[0] for W in weights)]
+        with torch.inference_mode(False):
+            network = self._undrawn(sizes)
+            tensors = {name: torch.as_tensor(np.array(values)) for name, values in arrays.items()}
+            try:
+                network.load_state_dict(tensors, assign=True)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"arrays are not those of parameters of an MLP: {error}"
+                ) from error
+        return network
+
+    def kernel_source(
+        self,
+        X,
+        y=None,
+        sample_weight=None,
+        seed=0,
+        *,
+        layers="module",
+        outputs="mean",
+        device="auto",
+        dtype="auto",
+        n_jobs=None,
+        n_outputs=1,
+    ):
+        """Tangent kernels (`sklearn_nftk.kernels.KernelSource`) of a network for data like X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            The training set.
+        y, sample_weight, n_outputs
+            Of no influence: nothing is trained, and an untrained network has one output, because
+            in the infinite limit all outputs share one kernel.
+        seed : int, default=0
+            Used when the specification has no `random_state` of its own.
+        layers, outputs, device, dtype, n_jobs
+            As in `sklearn_nftk.kernels.layer_kernels`.
+
+        Returns
+        -------
+        TangentKernels
+        """
+        X = check_batch(X, allow_nd=False)
+        return tangent_kernels(
+            self.build(X.shape[1], 1, seed),
+            X,
+            layers=layers,
+            outputs=outputs,
+            device=device,
+            dtype=dtype,
+            n_jobs=n_jobs,
+            specification=clone(self),
+        )
+
+    def layer_names(self, layers="module"):
+        """Names of the layers, which do not depend on the data."""
+        return [layer.name for layer in group_layers(self.build(1, 1, 0), layers)]
+
+    def _undrawn(self, sizes):
+        """The network, whose parameters have no values yet."""
+        modules: OrderedDict[str, nn.Module] = OrderedDict()
+        # torch would draw values for its modules, from a generator that other threads use too.
+        with torch.device("meta"):
+            for index, (weight_std, bias_std) in enumerate(self._deviations(sizes)):
+                if index:
+                    modules[f"activation{index - 1}"] = ACTIVATIONS[self.activation]()
+                fans = sizes[index : index + 2]
+                modules[f"layer{index}"] = (
+                    NTKLinear(*fans, weight_scale=weight_std, bias_scale=bias_std)
+                    if self.parametrization == "ntk"
+                    else nn.Linear(*fans)
+                )
+        return nn.Sequential(modules).double().to_empty(device="cpu").eval()
+
+    def _deviations(self, sizes):
+        """Standard deviations ``(weight, bias)`` of each parameter layer."""
+        n_layers = len(sizes) - 1
+        weights = per_layer(self.weight_variance, n_layers, "weight_variance")
+        biases = per_layer(self.bias_variance, n_layers, "bias_variance")
+        return [
+            (math.sqrt(weight / fan_in), math.sqrt(bias))
+            for weight, bias, fan_in in zip(weights, biases, sizes, strict=False)
+        ]
 
     def _hidden_layer_sizes(self):
         sizes = self.hidden_layer_sizes
@@ -184,16 +276,3 @@ def _orthogonal_gaussian(n_rows, n_columns, generator):
 
 def _signs(n_rows, n_columns, generator):
     return _gaussian(n_rows, n_columns, generator).sign()
-
-
-def per_layer(value, n_layers, name):
-    """One non-negative value for each parameter layer."""
-    values = [value] * n_layers if isinstance(value, Real) else list(value)
-    if len(values) != n_layers:
-        raise ValueError(
-            f"{name} must be a number or one number for each of the {n_layers} parameter layers, "
-            f"got {len(values)} values."
-        )
-    if not all(isinstance(v, Real) and 0 <= float(v) < math.inf for v in values):
-        raise ValueError(f"{name} must be finite and >= 0, got {value!r}.")
-    return values

@@ -1,7 +1,8 @@
 """Which parameters of a network form a layer."""
 
-from fnmatch import fnmatchcase
 from typing import NamedTuple
+
+from ..utils._groups import check_layers, group_by_patterns
 
 
 class Layer(NamedTuple):
@@ -38,55 +39,15 @@ def group_layers(network, layers="module"):
         raise ValueError(
             "network has no trainable parameter (requires_grad=True), so it has no tangent kernel."
         )
+    check_layers(layers)
     if isinstance(layers, dict):
-        return _by_patterns(network, names, layers)
-    if layers not in ("module", "block"):
-        raise ValueError(
-            "layers must be 'module', 'block' or a dict {layer name: [parameter-name patterns]}, "
-            f"got {layers!r}."
-        )
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        owner, _, _ = name.rpartition(".")
-        groups.setdefault(owner if layers == "module" else owner.partition(".")[0], []).append(
-            name
-        )
+        every_name = [name for name, _ in network.named_parameters()]
+        groups = group_by_patterns(every_name, layers, frozen=set(every_name) - set(names))
+    else:
+        groups = {}
+        for name in names:
+            owner, _, _ = name.rpartition(".")
+            layer = owner if layers == "module" else owner.partition(".")[0]
+            groups.setdefault(layer, []).append(name)
     # named_parameters() lists parameters module by module, in the order of named_modules().
     return [Layer(name, tuple(parameters)) for name, parameters in groups.items()]
-
-
-def _by_patterns(network, trainable, layers):
-    every_name = [name for name, _ in network.named_parameters()]
-    matched_by: dict[str, str] = {}
-    groups = []
-    for layer_name, patterns in layers.items():
-        patterns = [patterns] if isinstance(patterns, str) else list(patterns)
-        members: list[str] = []
-        for pattern in patterns:
-            hits = [name for name in every_name if fnmatchcase(name, pattern)]
-            if not hits:
-                raise ValueError(
-                    f"layers[{layer_name!r}]: pattern {pattern!r} matches no parameter; the "
-                    f"parameters are {every_name}."
-                )
-            for name in hits:
-                if name in matched_by:
-                    raise ValueError(
-                        f"layers: parameter {name!r} is matched by two patterns, "
-                        f"{matched_by[name]!r} and {pattern!r}; each must be matched once."
-                    )
-                matched_by[name] = pattern
-            members.extend(name for name in hits if name in trainable)
-        if not members:
-            raise ValueError(
-                f"layers[{layer_name!r}] has no trainable parameter: {patterns} match frozen "
-                "parameters only."
-            )
-        groups.append(Layer(layer_name, tuple(members)))
-    missed = [name for name in trainable if name not in matched_by]
-    if missed:
-        raise ValueError(
-            f"layers: parameter {missed[0]!r} is matched by no pattern; every trainable parameter "
-            "must be in one layer (freeze those that should not count)."
-        )
-    return groups

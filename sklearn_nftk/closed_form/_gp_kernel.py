@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 
-from ..closed_form._dual import dual_activation, snapped
-from ..closed_form._mlp import embed, layer_planes, propagate, standard_deviations
+from ..utils._arrays import check_batch
 from ..utils._tiles import upper_tiles
-from ._infinite_mlp import InfiniteMLP
+from ._dual import dual_activation, snapped
+from ._mlp import InfiniteMLPKernels, embed, layer_planes, propagate, standard_deviations
+from ._parameters import layer_variances
 
 # Correlations of 1 stay 1 whatever the variances; so near to 1 their derivatives are finite.
 _BOUND = 1 - np.finfo(float).eps
@@ -97,37 +98,37 @@ class InfiniteMLPKernel(Kernel):
         """
         if eval_gradient and Y is not None:
             raise ValueError("Gradient can only be evaluated when Y is None.")
-        network = self._network()
-        X = network.check_batch(X)
-        Y = None if Y is None else network.check_batch(Y, "Y")
-        source = network.kernel_source(X)
-        planes = source.block(X, Y)
-        K = planes[-1] if self.kind == "nngp" else planes.sum(axis=0)
+        X = check_batch(X, allow_nd=False)
+        source = self._source(X)
+        batch = source.prepare(X)
+        K = self._of_layers(source.block(batch, None if Y is None else source.prepare(Y))[0])
         return (K, self._gradient(X)) if eval_gradient else K
 
     def diag(self, X):
         """``K(x, x)``, shape (n,)."""
-        network = self._network()
-        X = network.check_batch(X)
-        planes = network.kernel_source(X).diag(X)
-        return planes[-1] if self.kind == "nngp" else planes.sum(axis=0)
+        X = check_batch(X, allow_nd=False)
+        source = self._source(X)
+        return self._of_layers(source.diag(source.prepare(X))[0])
 
     def is_stationary(self):
         """Whether the kernel depends on differences alone: no."""
         return False
 
-    def _network(self):
+    def _source(self, X):
         if self.kind not in ("ntk", "nngp"):
             raise ValueError(f"kind must be 'ntk' or 'nngp', got {self.kind!r}.")
-        network = InfiniteMLP(
-            self.depth,
-            self.activation,
-            self.weight_variance,
-            self.bias_variance,
-            negative_slope=self.negative_slope,
-        )
-        network.validate()
-        return network
+        weights, biases = self._fixed_variances()
+        return InfiniteMLPKernels(X.shape[1], weights, biases, self._dual())
+
+    def _dual(self):
+        return dual_activation(self.activation, self.negative_slope)
+
+    def _fixed_variances(self):
+        return layer_variances(self.depth, self.weight_variance, self.bias_variance)
+
+    def _of_layers(self, planes):
+        """The read-out alone is the covariance of the outputs, all layers are the tangents."""
+        return planes[-1] if self.kind == "nngp" else sum(planes)
 
     # -- gradient: the closed form itself, differentiated ---------------------------------------
 
@@ -135,7 +136,7 @@ class InfiniteMLPKernel(Kernel):
         """``dK / d theta``, shape (n, n, n_theta), tile by tile."""
         n, n_theta = len(X), len(self.theta)
         gradient = np.empty((n_theta, n, n))
-        X = torch.as_tensor(X, dtype=torch.float64)
+        X = torch.tensor(X, dtype=torch.float64)
         for index, plane in enumerate(gradient):
             for rows, columns in upper_tiles(n, _TILE_ROWS):
                 tile = self._derivative(X[rows], X[columns], index)
@@ -154,8 +155,8 @@ class InfiniteMLPKernel(Kernel):
 
     def _variances(self, theta):
         """Variances of weights and biases, one tensor for each layer, as functions of theta."""
-        fixed = dict(zip(("weight_variance", "bias_variance"), self._network().variances(),
-                         strict=True))  # fmt: skip
+        names = ("weight_variance", "bias_variance")
+        fixed = dict(zip(names, self._fixed_variances(), strict=True))
         start = 0
         for parameter in self.hyperparameters:
             if parameter.fixed:
@@ -166,11 +167,9 @@ class InfiniteMLPKernel(Kernel):
         return fixed["weight_variance"], fixed["bias_variance"]
 
     def _pairs(self, x, z, weights, biases):
-        dual = dual_activation(self.activation, self.negative_slope)
+        dual = self._dual()
         sides = [embed(rows, weights[0], biases[0]) for rows in (x, z)]
         p, q = (standard_deviations(first, weights, biases, dual) for _, first in sides)
         c = snapped(sides[0][0] @ sides[1][0].mT, _BOUND)
-        return self._total(*propagate(c, p[:, :, None], q[:, None], weights, biases, dual, _BOUND))
-
-    def _total(self, sums, slopes):
+        sums, slopes = propagate(c, p[:, :, None], q[:, None], weights, biases, dual, _BOUND)
         return sums[-1] if self.kind == "nngp" else sum(layer_planes(sums, slopes))
