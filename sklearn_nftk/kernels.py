@@ -177,8 +177,14 @@ def layer_kernels(
         dtype=dtype,
         n_jobs=n_jobs,
     )
-    source.progress = partial(progress, enabled=verbose)
-    return np.moveaxis(source.block(X, Y), -3, -1)
+    if not isinstance(source, TangentKernels):
+        source.progress = partial(progress, enabled=verbose)
+        return np.moveaxis(source.block(X, Y), -3, -1)
+    if Y is None:
+        stack = source.gram(source.prepare(X), partial(progress, enabled=verbose))
+    else:
+        stack = source.block(source.prepare(X), source.prepare(Y))
+    return np.moveaxis(stack if outputs == "per_class" else stack[0], -3, -1)
 
 
 def layer_kernel_diag(network, X, *, layers="module", outputs="mean", device="auto", dtype="auto"):
@@ -206,7 +212,10 @@ def layer_kernel_diag(network, X, *, layers="module", outputs="mean", device="au
     X, _ = _arrays(network, X, None)
     module = build_network(network, X.shape[1], 1, _DEFAULT_SEED)
     source = kernel_source(module, X, layers=layers, outputs=outputs, device=device, dtype=dtype)
-    return np.moveaxis(source.diag(X), -2, -1)
+    if not isinstance(source, TangentKernels):
+        return np.moveaxis(source.diag(X), -2, -1)
+    diagonal = source.diag(source.prepare(X))
+    return np.moveaxis(diagonal if outputs == "per_class" else diagonal[0], -2, -1)
 
 
 def layer_names(network, *, layers="module"):
