@@ -213,18 +213,18 @@ def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions,
     names = [name for layer in layers for name in layer.parameters]
     by_name = dict(network.named_parameters())
     parameters = [by_name[name] for name in names]
-    totals = [torch.zeros_like(p) for p in parameters]
+    totals: list[torch.Tensor] = []
     for group in groups:
         f = outputs_of(network, x[group])
         _require_unmixed(f.detach(), outputs[group], scale, positions[group])
         weighted = (head(f) * weights[group].to(f.dtype)).sum()
         with named_errors("be differentiated on", x):
             of_group = gradients(weighted, parameters)
-        for total, gradient in zip(totals, of_group, strict=True):
+        for total, gradient in zip(totals, of_group, strict=False):
             total += gradient
-    squares = {
-        name: total.double().square().sum() for name, total in zip(names, totals, strict=True)
-    }
+        totals = totals or list(of_group)
+    norms = (torch.linalg.vector_norm(total, dtype=torch.float64) for total in totals)
+    squares = dict(zip(names, (norm.square() for norm in norms), strict=True))
     expected = torch.stack([sum(squares[name] for name in layer.parameters) for layer in layers])
     actual, traces = _quadratic_forms(factors, weights)
     single = outputs.dtype == torch.float32

@@ -13,9 +13,9 @@ from ._check import disagreeing_layers, scale_of, takes_one_way
 from ._plan import Plan, PlanChangedError
 from ._rules import rule_for
 
-# Samples of a pass that are compared with autograd's own gradients, and one of so many more.
-_CHECKED_ROWS = 8
-_CHECKED_SHARE = 32
+# Samples that are compared with autograd's own gradients: of a batch, and of each of its passes.
+_CHECKED_OF_BATCH = 32
+_CHECKED_OF_PASS = 8
 
 
 class Passes:
@@ -112,7 +112,7 @@ class Passes:
         f, uses = self._capture(x, heads)
         factors = self._factors(x, heads, uses)
         if not self._takes_one_way:
-            some = self._some_rows(len(x))
+            some = self._some_rows(len(x), len(X))
             # In two groups, so that every sample has lost some of its neighbours.
             groups = [slice(0, None, 2), slice(1, None, 2)][: len(some)]
             positions = [rows.start + row for row in some]
@@ -120,10 +120,10 @@ class Passes:
             self._compare(x[some], f[some], factors[some], heads, weights, positions, groups)
         return factors
 
-    def _some_rows(self, n):
-        """Rows spread over a batch, others in each pass."""
+    def _some_rows(self, n, n_batch):
+        """Rows spread over a pass of n samples, others in each pass."""
         self._n_passes += 1
-        k = min(n, max(_CHECKED_ROWS, n // _CHECKED_SHARE))
+        k = min(n, max(_CHECKED_OF_PASS, _CHECKED_OF_BATCH * n // n_batch))
         offset = self._n_passes * 0.618 % 1
         return [int((row + offset) * n / k) for row in range(k)]
 

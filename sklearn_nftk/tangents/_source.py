@@ -53,7 +53,7 @@ class TangentKernels(KernelSource):
     Parameters
     ----------
     network : torch.nn.Module
-        In evaluation mode. Belongs to the source, which moves it to its device and dtype.
+        Belongs to the source, which puts it into evaluation mode, on its device and in its dtype.
     layers : {"module", "block"} or dict
         See `group_layers`.
     outputs : {"mean", "sum", "per_class", "difference"}
@@ -101,7 +101,7 @@ class TangentKernels(KernelSource):
         self._heads, self.per_output = HEADS[self.outputs]
         with self._passing():
             _replace_inference_tensors(network)
-            self._network = network.to(device=self.device, dtype=self._dtype)
+            self._network = network.eval().to(device=self.device, dtype=self._dtype)
         self.layers = layers
         self.layer_names = [layer.name for layer in layers]
         self._sizes = Sizes(self.device, self.dtype.itemsize)
@@ -334,10 +334,10 @@ class TangentKernels(KernelSource):
 
     def _factors_of(self, X, heads=None):
         """Factors of samples, for all heads or a slice of them."""
-        generator = torch.Generator().manual_seed(1)
-        weights = torch.randn(self._n_heads, generator=generator, dtype=self._dtype)
-        weights = weights.to(self.device)
         with self._passing():
+            generator = torch.Generator().manual_seed(1)
+            weights = torch.randn(self._n_heads, generator=generator, dtype=self._dtype)
+            weights = weights.to(self.device)
             if heads is None or heads == self._all_heads:
                 return self.passes.factors(X, self._heads, weights)
             return self.passes.factors(X, lambda f: self._heads(f)[:, heads], weights[heads])
