@@ -54,7 +54,7 @@ def test_zoo_is_exact_in_every_layer(name):
 
 # Layers without a product rule. A rule that went wrong would be caught in the check and replaced,
 # exactly and slowly; so that it does not go unnoticed, all others must go by their rule.
-GENERIC = {
+BY_AUTOGRAD = {
     "outside forward": ["leave"],
     "never called": ["leave"],
     "tied": ["encoder"],
@@ -77,7 +77,7 @@ def test_rules_are_used_where_there_are_rules(name):
     module, X = ZOO[name]
     source = TangentKernels(copy.deepcopy(module))
     source.check(X)
-    assert source.generic_layers == GENERIC.get(name, [])
+    assert source.autograd_layers == BY_AUTOGRAD.get(name, [])
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -173,7 +173,7 @@ def test_network_that_reuses_a_buffer_does_not_mix_passes(rng):
     source = TangentKernels(Buffered())
     source.check(X)
     first, second = source.prepare(X), source.prepare(2 * X)
-    assert_allclose(source.block(first, second)[0], 2 * X @ X.T + 1, rtol=1e-12)
+    assert_allclose(source.block(first, second)[0, 0], 2 * X @ X.T + 1, rtol=1e-12)
 
 
 def test_tiles_on_the_diagonal_are_halved_exactly(rng):
@@ -195,21 +195,23 @@ def test_many_outputs_take_bounded_memory(outputs, rng):
     sizes = []
 
     class Watched(TangentKernels):
-        def _batch(self, X, heads=None):
-            batch = super()._batch(X, heads)
-            sizes.append(sum(batch.n_bytes))
-            return batch
+        def _factors_of(self, X, heads=None):
+            factors = super()._factors_of(X, heads)
+            sizes.append(sum(factors.n_bytes))
+            return factors
 
     whole = layer_kernels(module, X, outputs=outputs, dtype="float64")
     source = Watched(copy.deepcopy(module), outputs=outputs)
     source.check(X)
     with config_context(working_memory=1):
-        limited = source.block(X)
-        diagonal = source.diag(X)
+        batch = source.prepare(X)
+        limited = source.block(batch)
+        diagonal = source.diag(batch)
     assert 1 < len(sizes) < 2000
     assert max(sizes) <= 2**20
-    assert_allclose(np.moveaxis(limited, -3, -1), whole, rtol=1e-9, atol=1e-12)
-    assert_allclose(diagonal, np.einsum("...iil->...li", whole), rtol=1e-9, atol=1e-12)
+    whole = np.moveaxis(whole if outputs == "per_class" else whole[None], -1, 1)
+    assert_allclose(limited, whole, rtol=1e-9, atol=1e-12)
+    assert_allclose(diagonal, np.einsum("hlii->hli", whole), rtol=1e-9, atol=1e-12)
 
 
 def test_batch_that_fits_meets_one_that_does_not(rng):
@@ -217,11 +219,12 @@ def test_batch_that_fits_meets_one_that_does_not(rng):
     X, Z = rng.standard_normal((40, 3, 4)), rng.standard_normal((2, 3, 4))
     source = TangentKernels(copy.deepcopy(module))
     source.check(X)
-    whole = source.block(X, Z)
+    whole = source.block(source.prepare(X), source.prepare(Z))
     with config_context(working_memory=0.02):
-        assert_allclose(source.block(X, source.prepare(Z)), whole, rtol=1e-9, atol=1e-12)
-        turned = source.block(source.prepare(Z), X).transpose(0, 2, 1)
-        assert_allclose(turned, whole, rtol=1e-9, atol=1e-12)
+        x, z = source.prepare(X), source.prepare(Z)
+        assert x.nbytes == 0 < z.nbytes
+        assert_allclose(source.block(x, z), whole, rtol=1e-9, atol=1e-12)
+        assert_allclose(source.block(z, x).swapaxes(-1, -2), whole, rtol=1e-9, atol=1e-12)
 
 
 def test_tile_is_halved_when_memory_runs_out(monkeypatch, rng):
@@ -240,8 +243,8 @@ def test_tile_is_halved_when_memory_runs_out(monkeypatch, rng):
     source.check(X)
     monkeypatch.setattr(OuterFactor, "gram", short_of_memory)
     with config_context(working_memory=24 * 16**2 / 2**20):  # tiles of 16 x 16
-        actual = source.block(X)
-    assert_allclose(np.moveaxis(actual, 0, -1), expected, rtol=1e-12)
+        actual = source.block(source.prepare(X))
+    assert_allclose(np.moveaxis(actual[0], 0, -1), expected, rtol=1e-12)
     assert max(tried) == 16
     assert 8 in tried
 
@@ -348,9 +351,9 @@ def test_modules_of_two_names_keep_their_parameters():
     X = torch.randn(5, 16, dtype=torch.float64)
     source = TangentKernels(copy.deepcopy(module))
     source.check(X)
-    assert source.generic_layers
+    assert source.autograd_layers
     before = {name: p.data_ptr() for name, p in source.network.named_parameters()}
-    source.block(X)
+    source.block(source.prepare(X))
     parameters = dict(source.network.named_parameters())
     assert {name: p.data_ptr() for name, p in parameters.items()} == before
     assert all(p.requires_grad for p in parameters.values())

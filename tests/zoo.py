@@ -123,6 +123,18 @@ class Words(nn.Module):
         return self.leave(torch.tanh(self.table(x)).mean(1))
 
 
+class Table(nn.Module):
+    """One column of a table is looked up: one index for each sample."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.leave = nn.Embedding(3, 2), nn.Linear(6, 2)
+
+    def forward(self, x):
+        category = self.table(x[:, 0].abs().clamp(max=2.9).long())
+        return self.leave(torch.cat([torch.tanh(category), x[:, 1:]], dim=1))
+
+
 class Bags(nn.Module):
     def __init__(self, **options):
         super().__init__()
@@ -225,6 +237,7 @@ def build(seed=0):
         "rnn": (Recurrent(nn.RNN), wide),
         "embedding": (Words(), words),
         "embedding padded": (Words(padding_idx=2), words),
+        "table": (Table(), flat),
         "bag mean": (Bags(), words),
         "bag sum padded": (Bags(mode="sum", padding_idx=1), words),
         "bag max": (Bags(mode="max"), words),

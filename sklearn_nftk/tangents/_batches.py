@@ -1,22 +1,34 @@
-"""What is known of a batch of samples: its factors, kept, or computed when asked for."""
+"""Batches of samples, and the factors that stand for them in the kernels."""
 
 import torch
 
 
-class Batch:
-    """Factors of a batch: ``factors[layer][part]``."""
+class Factors:
+    """Factors of some samples: ``layers[layer][part]``.
 
-    def __init__(self, factors):
-        self.factors = factors
+    Parameters
+    ----------
+    layers : list of list of Factor
+    version : int
+        Of the plan they were made by: factors of two versions have no Gram.
+    """
+
+    def __init__(self, layers, version):
+        self.layers = layers
+        self.version = version
 
     def __len__(self):
-        return len(self.factors[0][0])
+        return len(self.layers[0][0])
 
     def _each(self, change):
-        return Batch([[change(part) for part in parts] for parts in self.factors])
+        return Factors([[change(part) for part in parts] for parts in self.layers], self.version)
 
     def __getitem__(self, rows):
         return self._each(lambda part: part[rows])
+
+    def combined(self, weights):
+        """Factors of one head, a combination of all."""
+        return self._each(lambda part: part.combined(weights))
 
     @classmethod
     def joined(cls, pieces, n):
@@ -28,7 +40,7 @@ class Batch:
             if whole is None:
                 whole = piece._each(lambda part: part.empty(n))
             rows = slice(start, start := start + len(piece))
-            for mine, other in zip(whole.factors, piece.factors, strict=True):
+            for mine, other in zip(whole.layers, piece.layers, strict=True):
                 for part, piece_of_part in zip(mine, other, strict=True):
                     part[rows].copy_(piece_of_part)
         return whole
@@ -36,38 +48,47 @@ class Batch:
     @property
     def n_bytes(self):
         """Bytes of all factors that are there once, and of those that are there for each head."""
-        parts = [part.n_bytes for parts in self.factors for part in parts]
+        parts = [part.n_bytes for parts in self.layers for part in parts]
         return tuple(sum(n_bytes) for n_bytes in zip(*parts, strict=True))
 
     def diagonals(self):
         """Squared gradient norms of each head, a tensor of shape (H, L, n)."""
-        layers = [sum(part.diagonal() for part in parts) for parts in self.factors]
+        layers = [sum(part.diagonal() for part in parts) for parts in self.layers]
         return torch.stack(layers).permute(2, 0, 1)
 
 
-class DeferredBatch:
-    """Stands for a batch whose factors do not fit: slices of it are computed when taken.
+class Batch:
+    """Samples that `TangentKernels.prepare` has seen: with their factors, or *deferred*.
 
     Parameters
     ----------
-    compute : callable
-        From samples and a slice of the heads to a `Batch`.
-    X : array or tensor of shape (n, ...)
-    heads : slice
-        Those it stands for.
+    X : ndarray of shape (n, ...)
+        The samples, from which factors are made again where the plan has changed.
+    factors : Factors or None
+        None where all of them do not fit: those of a slice are then made whenever it is taken.
+
+    Attributes
+    ----------
+    nbytes : int
+        Bytes of the factors that are kept, 0 for a deferred batch.
     """
 
-    def __init__(self, compute, X, heads):
-        self.compute = compute
+    def __init__(self, X, factors=None):
         self.X = X
-        self.heads = heads
+        self.factors = factors
 
     def __len__(self):
         return len(self.X)
 
     def __getitem__(self, rows):
-        return self.compute(self.X[rows], self.heads)
+        return Batch(self.X[rows], None if self.factors is None else self.factors[rows])
 
-    def take_heads(self, heads):
-        """Stand for a slice of the heads."""
-        return DeferredBatch(self.compute, self.X, heads)
+    @property
+    def deferred(self):
+        """Whether factors are made whenever they are needed."""
+        return self.factors is None
+
+    @property
+    def nbytes(self):
+        """Bytes of the factors that are kept."""
+        return 0 if self.factors is None else sum(self.factors.n_bytes)

@@ -1,11 +1,58 @@
-"""Exact or loud: a few samples of every fit are compared with autograd's own gradients."""
+"""Exact or loud: networks without a tangent kernel are refused, layers compared with autograd."""
 
 import torch
+from torch import nn
 
-from ._generic import looped_jacobians
+from ._autograd import gradients
+from ._capture import NetworkError, named_errors, outputs_of
+from ._ntk_linear import NTKLinear
+
+_NEEDS_ROWS_ALONE = "A tangent kernel needs f(x) of each sample alone."
 
 
-def check_network(network, x):
+def check_module(network):
+    """Refuse modules that cannot be differentiated for real parameters, before any pass.
+
+    Raises
+    ------
+    ValueError
+        For complex or uninitialised parameters and buffers, and for TorchScript.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"network: {name or 'the module itself'!r} is scripted or traced by torch.jit, "
+                "which hides its layers; give the module that it was made of."
+            )
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if nn.parameter.is_lazy(tensor):
+            raise ValueError(
+                f"network: {name!r} is not initialised yet; apply the network (its Lazy modules) "
+                "to a batch once."
+            )
+        if tensor.is_complex():
+            raise ValueError(
+                f"network: {name!r} is complex; tangent kernels are defined for real parameters "
+                "and buffers."
+            )
+
+
+def takes_one_way(network):
+    """Whether the network does the same to every batch, so that a few samples tell of all.
+
+    That holds for torch's own modules as long as nobody adds to them. Anything else may look at
+    its samples and decide.
+    """
+    return all(
+        (type(module).__module__.startswith("torch.nn.modules.") or type(module) is NTKLinear)
+        and "forward" not in vars(module)
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
+        for module in network.modules()
+    )
+
+
+def check_network(network, x, others, positions):
     """Refuse networks without a per-sample gradient.
 
     Parameters
@@ -13,88 +60,189 @@ def check_network(network, x):
     network : torch.nn.Module
     x : torch.Tensor of shape (k, ...)
         A few samples.
+    others : torch.Tensor of shape (k, ...)
+        Other samples, which take the place of each of them in turn.
+    positions : list of k int
+        Of the samples in X, for the messages.
 
     Returns
     -------
-    int
-        Number of outputs.
+    outputs : torch.Tensor of shape (k, O)
 
     Raises
     ------
     ValueError
-        If the network cannot be applied to `x`, its output is not (n, O), it gives something else
-        at each call, or the output of sample i depends on sample j.
+        If the network cannot be applied to `x` or to fewer samples, its output is not (n, O), it
+        gives something else at each call, has no gradient, or the output of sample i depends on
+        sample j.
     """
-    output = _apply(network, x)
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if not isinstance(output, torch.Tensor) or output.ndim != 2 or len(output) != len(x):
-        raise ValueError(
-            f"network output must have shape (n_samples, n_outputs); for n_samples={len(x)} it "
-            f"is {shape}."
-        )
-    if not torch.equal(output.nan_to_num(), _apply(network, x).nan_to_num()):
-        raise ValueError(
-            "network gives different outputs for the same X at each call; a tangent kernel needs "
-            "a function of X."
-        )
-    _check_rows_independent(network, x, output)
-    return output.shape[1]
-
-
-def _apply(network, x):
-    try:
-        with torch.no_grad():
-            return network(x.clone())
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        sizes = ", ".join(map(str, ("n", *x.shape[1:])))
-        raise ValueError(f"network cannot be applied to X of shape ({sizes}): {error}") from error
-
-
-def _check_rows_independent(network, x, output):
-    """Each output must stay when another sample of the batch is replaced."""
-    tolerance = 1e-4 if output.dtype == torch.float32 else 1e-8
-    scale = output.abs().amax(1)
-    for j in reversed(range(len(x))):
-        replaced = x.clone()
-        replaced[j] = x[j - 1]
-        difference = (_apply(network, replaced) - output).abs().amax(1)
-        difference[j] = 0
-        for i in (difference > tolerance * scale).nonzero().flatten().tolist():
+    with torch.no_grad():
+        of_sizes = _outputs_of_any_size(network, x)
+        output = of_sizes.pop(len(x))
+        if not torch.equal(output.nan_to_num(), outputs_of(network, x).nan_to_num()):
             raise ValueError(
-                f"network mixes the samples of a batch: the output of sample {i} depends on "
-                f"sample {j}. A tangent kernel needs f(x) of each sample alone."
+                "network gives different outputs for the same X at each call; a tangent kernel "
+                "needs a function of X."
+            )
+        _check_rows_independent(network, x, others, output, positions)
+        for size, alone in of_sizes.items():
+            rows = [row % len(x) for row in range(size)]
+            at = [positions[row] for row in rows]
+            _require_unmixed(alone, output[rows], scale_of(output), at)
+    _check_differentiable(network, x)
+    return output
+
+
+def _outputs_of_any_size(network, x):
+    """Outputs of the first samples, by their number."""
+    outputs, errors = {}, {}
+    for size in (3, 1, 2, len(x)):
+        try:
+            outputs[size] = outputs_of(network, x[[row % len(x) for row in range(size)]])
+        except NetworkError as error:
+            errors[size] = error
+    if not outputs:
+        raise next(iter(errors.values()))
+    for size, error in errors.items():
+        raise ValueError(
+            f"network must take batches of any size; it takes {next(iter(outputs))} samples, but "
+            f"for {size}: {error}"
+        ) from error
+    return outputs
+
+
+def _differs(actual, expected, scale):
+    """Which rows of outputs differ by more than rounding."""
+    tolerance = 1e-4 if expected.dtype == torch.float32 else 1e-8
+    return ((actual - expected).abs() > tolerance * scale).any(1)
+
+
+def scale_of(outputs):
+    """Largest finite output, which rounding errors are measured by."""
+    return float(outputs.nan_to_num(posinf=0.0, neginf=0.0).abs().max())
+
+
+def _check_rows_independent(network, x, others, output, positions):
+    """Each output must stay when another sample of the batch is replaced."""
+    for j in (*range(1, len(x)), 0):
+        replaced = x.clone()
+        replaced[j] = others[j]
+        differs = _differs(outputs_of(network, replaced), output, scale_of(output))
+        differs[j] = False
+        for i in differs.nonzero().flatten().tolist():
+            raise ValueError(
+                f"network mixes the samples of a batch: the output of sample {positions[i]} "
+                f"depends on sample {positions[j]}. {_NEEDS_ROWS_ALONE}"
             )
 
 
-def failing_layers(layers, network, x, heads, kernels):
+def _require_unmixed(alone, together, scale, positions):
+    if alone.shape != together.shape:
+        raise ValueError(
+            "network output must have the same number of columns for every batch, got "
+            f"{together.shape[1]} and {alone.shape[1]}."
+        )
+    for row in _differs(alone, together, scale).nonzero().flatten().tolist():
+        raise ValueError(
+            f"network mixes the samples of a batch: the output of sample {positions[row]} depends "
+            f"on the other samples. {_NEEDS_ROWS_ALONE}"
+        )
+
+
+def _check_differentiable(network, x):
+    """There must be a gradient, and none that autograd cannot tell of."""
+    # Checkpointing leaves a trace only where its input is differentiated.
+    x = x.clone().requires_grad_() if x.is_floating_point() else x
+    output = outputs_of(network, x)
+    if any(type(node).__name__ == "CheckpointFunctionBackward" for node in _graph(output)):
+        raise ValueError(
+            "network uses checkpoint(..., use_reentrant=True), which hides the gradients of its "
+            "parameters; use_reentrant=False computes the same."
+        )
+    if not output.requires_grad or not outputs_of(network, x.detach()).requires_grad:
+        raise ValueError(
+            "network has an output without a gradient (no_grad, detach or argmax in its forward?),"
+            " so all its tangent kernels would be zero."
+        )
+
+
+def _graph(output):
+    """Nodes of the graph that autograd would go through."""
+    nodes, seen = [output.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes.extend(following for following, _ in node.next_functions)
+            yield node
+
+
+def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions, groups, scale):
     """Names of the layers whose kernels among a few samples differ from autograd's.
+
+    With random weights w of the samples, ``w' Theta_l w`` from the factors is compared with the
+    squared norm of the gradient of ``sum_k w_k f(x_k)``: one number for each layer that every
+    entry of its kernel has a part in, and no more memory than the gradient of one sample.
 
     Parameters
     ----------
-    layers : list of Layer
     network : torch.nn.Module
+    layers : list of Layer
     x : torch.Tensor of shape (k, ...)
-    heads : callable
-        (n, O) -> (n, H).
-    kernels : torch.Tensor of shape (H, L, k, k), or (1, L, k, k)
-        Of each head, or of all of them together.
+        A few samples of a batch.
+    head : callable
+        (n, O) -> (n,), one combination of the heads.
+    factors : Factors of k samples
+        Of the combined head.
+    outputs : torch.Tensor of shape (k, O)
+        Of the samples in their batch.
+    positions : list of k int
+        Of the samples in X, for the message.
+    groups : list of slice
+        Which samples go through the network together, away from the others of their batch.
+    scale : float
+        Of the outputs.
+
+    Raises
+    ------
+    ValueError
+        If a sample has another output away from the others: the network mixes samples.
     """
+    generator = torch.Generator().manual_seed(len(x))
+    weights = torch.randn(len(x), generator=generator, dtype=torch.float64).to(x.device)
     names = [name for layer in layers for name in layer.parameters]
-    jacobians = looped_jacobians(network, x, names, heads)
-    of_layers = [[jacobians[name] for name in layer.parameters] for layer in layers]
-    expected = torch.stack([_kernels(of_layer) for of_layer in of_layers], dim=1)
-    if len(kernels) == 1:
-        expected = expected.sum(0, keepdim=True)
-    tolerance = 1e-3 if kernels.dtype == torch.float32 else 1e-8
-    norms = expected.diagonal(dim1=2, dim2=3).sqrt()
+    by_name = dict(network.named_parameters())
+    parameters = [by_name[name] for name in names]
+    totals: list[torch.Tensor] = []
+    for group in groups:
+        f = outputs_of(network, x[group])
+        _require_unmixed(f.detach(), outputs[group], scale, positions[group])
+        weighted = (head(f) * weights[group].to(f.dtype)).sum()
+        with named_errors("be differentiated on", x):
+            of_group = gradients(weighted, parameters)
+        for total, gradient in zip(totals, of_group, strict=False):
+            total += gradient
+        totals = totals or list(of_group)
+    norms = (torch.linalg.vector_norm(total, dtype=torch.float64) for total in totals)
+    squares = dict(zip(names, (norm.square() for norm in norms), strict=True))
+    expected = torch.stack([sum(squares[name] for name in layer.parameters) for layer in layers])
+    actual, traces = _quadratic_forms(factors, weights)
+    single = outputs.dtype == torch.float32
+    tolerance = 1e-3 if single else 1e-8
     # Gradients that all but vanish beside those of the other layers are known up to rounding only.
-    rounding = 10 * torch.finfo(kernels.dtype).eps / tolerance
-    norms = norms.maximum(rounding * norms.square().sum(1, keepdim=True).sqrt())
-    wrong = (kernels - expected).abs() > tolerance * norms[..., :, None] * norms[..., None, :]
-    return [layer.name for layer, any_wrong in zip(layers, wrong.any(3).any(2).any(0), strict=True)
-            if any_wrong]  # fmt: skip
+    rounding = (10 * torch.finfo(outputs.dtype).eps / tolerance) ** 2
+    sizes = torch.maximum(traces, expected)
+    wrong = (actual - expected).abs() > tolerance * torch.maximum(sizes, rounding * sizes.sum())
+    return [layer.name for layer, is_wrong in zip(layers, wrong.tolist(), strict=True) if is_wrong]
 
 
-def _kernels(jacobians):
-    """Sum over parameters, shape (H, k, k), of the Grams of (k, H, P) gradients."""
-    return torch.stack([torch.einsum("nhp,mhp->hnm", j, j) for j in jacobians]).sum(0)
+def _quadratic_forms(factors, weights):
+    """``w' Theta_l w`` and ``sum_k w_k^2 Theta_l(x_k, x_k)`` of each layer."""
+    forms, traces = [], []
+    for parts in factors.layers:
+        gram = sum(
+            part.gram(part, part.gradient_like((len(part), len(part)))).double() for part in parts
+        )
+        forms.append(weights @ gram @ weights)
+        traces.append(weights.square() @ gram.diagonal())
+    return torch.stack(forms), torch.stack(traces)

@@ -19,6 +19,7 @@ class Factor:
     """
 
     fields: tuple[str, ...] = ()
+    heads_axis = 1  # of the last field
 
     def __len__(self):
         return len(getattr(self, self.fields[0]))
@@ -43,6 +44,29 @@ class Factor:
         """Copy the samples of another factor of the same kind into the room of this one."""
         for name in self.fields:
             getattr(self, name).copy_(getattr(other, name))
+
+    @property
+    def n_heads(self):
+        """H."""
+        return getattr(self, self.fields[-1]).shape[self.heads_axis]
+
+    def combined(self, weights):
+        """Gradients of one head, a combination of all with `weights` of shape (H,)."""
+        name, axis = self.fields[-1], self.heads_axis
+        gradients = getattr(self, name).movedim(axis, -1) @ weights
+        return self._with(**{name: gradients.unsqueeze(axis)})
+
+    def gradient_like(self, shape):
+        """Make room for numbers of the type and on the device of the gradients."""
+        gradients = getattr(self, self.fields[-1])
+        return empty(shape, gradients.dtype, gradients.device)
+
+    @property
+    def layout(self):
+        """What must be equal for two factors to have a Gram, in builtin types."""
+        of_fields = [list(getattr(self, name).shape[1:]) for name in self.fields]
+        del of_fields[-1][self.heads_axis - 1]
+        return (type(self).__name__, float(getattr(self, "bias", 0.0)), *map(tuple, of_fields))
 
     @property
     def n_bytes(self):
@@ -158,6 +182,7 @@ class PositionFactor(Factor):
     """
 
     fields = ("inputs", "gradients")
+    heads_axis = 2
 
     def __init__(self, inputs, gradients, bias=0.0):
         self.inputs = inputs

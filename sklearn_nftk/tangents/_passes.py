@@ -1,35 +1,25 @@
-"""From samples to factors: forward and backward passes, rules, and the memory they take."""
-
-from typing import NamedTuple
+"""From samples to factors: forward and backward passes, rules, and the comparison with autograd."""
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..utils._device import free_memory, full_precision
+from ..utils._device import full_precision
 from ..utils._tiles import slices
-from ._batches import Batch
-from ._capture import InPlaceError, capture
-from ._generic import generic_factors
+from ._autograd import NotVectorisedError, autograd_factors
+from ._batches import Factors
+from ._capture import InPlaceError, NetworkError, capture
+from ._check import disagreeing_layers, scale_of, takes_one_way
+from ._plan import Plan, PlanChangedError
 from ._rules import rule_for
 
-# A pass of more samples is no faster, nor is one that holds more on the CPU.
-_PASS_ROWS = 1024
-_PASS_BYTES = 2**26
-# Many heads of few samples are slower than few heads of many samples.
-_PASS_HEADS = 32
-
-
-class Part(NamedTuple):
-    """Parameters of a layer that are treated together: by the rule of a module, or generically."""
-
-    module: str | None  # None: the generic way
-    names: tuple  # of the module's own parameters, or full names
-    vectorise: bool = True  # all samples at once, on the generic way
+# Samples that are compared with autograd's own gradients: of a batch, and of each of its passes.
+_CHECKED_OF_BATCH = 32
+_CHECKED_OF_PASS = 8
 
 
 class Passes:
-    """What a network leaves behind for its layers: call `settle` first, then `factors`.
+    """What a network leaves behind for its layers: call `begin` first, then `factors`.
 
     Parameters
     ----------
@@ -38,13 +28,17 @@ class Passes:
     layers : list of Layer
     device : torch.device
     dtype : torch.dtype
+    sizes : Sizes
     """
 
-    def __init__(self, network, layers, device, dtype):
+    def __init__(self, network, layers, device, dtype, sizes):
         self.network = network
         self.layers = layers
         self.device = device
         self.dtype = dtype
+        self.sizes = sizes
+        self.plan = Plan(network, layers)
+        self._output_scale = 0.0
         self._looks_up = any(
             isinstance(module, nn.Embedding | nn.EmbeddingBag) for module in network.modules()
         )
@@ -53,119 +47,163 @@ class Passes:
         self._channels_last = device.type == "cpu" and any(
             isinstance(module, nn.Conv2d) for module in network.modules()
         )
-        self._modules, self.plan = _plan(network, layers)
         self._in_place = False  # whether passes must copy what they keep
+        self._takes_one_way = takes_one_way(network)
+        self._n_passes = 0
 
-    def settle(self, x, heads, n_heads):
-        """Drop rules that do not apply to what the network does, and measure a sample's memory."""
-        uses = self._capture(x, heads)
-        for index, parts in enumerate(self.plan):
-            self.plan[index] = [
-                part if self._by_rule(part, uses, len(x)) else Part(None, self._full_names(part))
-                for part in parts
-            ]
-        batch = self._factors(x, heads, uses)
-        self._require_finite(batch)
-        kept = [use for of_module in uses.values() for use in of_module]
-        of_uses = sum(u.inputs.nbytes for u in kept), sum(u.gradients.nbytes for u in kept)
-        # Bytes of a sample: what is there once, and what is there for each head.
-        (self._of_factors, self._of_uses) = (
-            (-(-once // len(x)), -(-each // (len(x) * n_heads)))
-            for once, each in (batch.n_bytes, of_uses)
-        )
-        return batch
-
-    def bytes_per_sample(self, n_heads):
-        """Bytes of the factors of one sample."""
-        once, each = self._of_factors
-        return max(1, once + n_heads * each)
-
-    def affordable_heads(self, n_samples):
-        """Of how many heads the factors of so many samples may be held, possibly 0."""
-        once, each = self._of_factors
-        affordable = free_memory(self.device) // max(1, n_samples) - once
-        return max(0, min(_PASS_HEADS, affordable // max(1, each)))
-
-    def factors(self, X, heads, n_heads):
-        """Factors of samples, a few at a time where their passes are large.
+    def begin(self, x, positions, heads, n_heads):
+        """Find a plan that agrees with autograd on a few samples, and measure a sample's memory.
 
         Parameters
         ----------
-        X : array or tensor of shape (n, ...)
+        x : torch.Tensor of shape (k, ...)
+        positions : list of k int
+            Of the samples in X.
         heads : callable
             (n, O) -> (n, H).
         n_heads : int
             H.
+        """
+        weights = torch.ones(n_heads, dtype=self.dtype, device=self.device)
+        alone = [slice(row, row + 1) for row in range(len(x))]
+        while True:
+            try:
+                f, uses = self._capture(x, heads)
+                factors = self._factors(x, heads, uses)
+                self._require_finite(factors)
+                self._output_scale = scale_of(f)
+                self._compare(x, f, factors, heads, weights, positions, alone)
+                break
+            except PlanChangedError:
+                pass
+        self.sizes.measure(len(x), n_heads, factors, (u for of_one in uses.values() for u in of_one))
+
+    def factors(self, X, heads, weights):
+        """Factors of samples, a few at a time where their passes are large.
+
+        Parameters
+        ----------
+        X : array of shape (n, ...)
+        heads : callable
+            (n, O) -> (n, H).
+        weights : torch.Tensor of shape (H,)
+            Those of the combined head that is compared with autograd.
 
         Raises
         ------
         ValueError
-            If a kernel value would not be finite; the message names the layer.
+            If a kernel value would not be finite, or cannot be computed exactly (the message names
+            the layer), or if the network mixes samples.
         """
-        steps = slices(len(X), self._rows(n_heads))
-        pieces = (self._factors(self.tensor(X[rows]), heads) for rows in steps)
-        batch = Batch.joined(pieces, len(X))
-        self._require_finite(batch)
-        return batch
+        steps = slices(len(X), self.sizes.pass_rows(len(weights)))
+        while True:
+            try:
+                pieces = (self._piece(X, rows, heads, weights) for rows in steps)
+                factors = Factors.joined(pieces, len(X))
+                break
+            except PlanChangedError:
+                pass  # at most two times for each part
+        self._require_finite(factors)
+        return factors
+
+    def _piece(self, X, rows, heads, weights):
+        """Factors of the samples of one pass, some of them compared with autograd."""
+        x = self.tensor(X[rows])
+        f, uses = self._capture(x, heads)
+        factors = self._factors(x, heads, uses)
+        if not self._takes_one_way:
+            some = self._some_rows(len(x), len(X))
+            # In two groups, so that every sample has lost some of its neighbours.
+            groups = [slice(0, None, 2), slice(1, None, 2)][: len(some)]
+            positions = [rows.start + row for row in some]
+            self._output_scale = max(self._output_scale, scale_of(f))
+            self._compare(x[some], f[some], factors[some], heads, weights, positions, groups)
+        return factors
+
+    def _some_rows(self, n, n_batch):
+        """Rows spread over a pass of n samples, others in each pass."""
+        self._n_passes += 1
+        k = min(n, max(_CHECKED_OF_PASS, _CHECKED_OF_BATCH * n // n_batch))
+        offset = self._n_passes * 0.618 % 1
+        return [int((row + offset) * n / k) for row in range(k)]
+
+    def _compare(self, x, f, factors, heads, weights, positions, groups):
+        """Change the plan where kernels differ from autograd's."""
+        wrong = disagreeing_layers(
+            self.network,
+            self.layers,
+            x,
+            lambda f: heads(f) @ weights,
+            factors.combined(weights),
+            f,
+            positions=positions,
+            groups=groups,
+            scale=self._output_scale,
+        )
+        if wrong:
+            self.plan.demote(wrong)
 
     def _capture(self, x, heads):
         """One forward pass and one backward pass per head, with copies where they are needed."""
         if self._channels_last and x.ndim == 4:
             try:
                 return self._captured(x.clone(memory_format=torch.channels_last), heads)
-            except RuntimeError:
+            except (NetworkError, RuntimeError):
                 self._channels_last = False
         return self._captured(x, heads)
 
     def _captured(self, x, heads):
         if not self._in_place:
             try:
-                return capture(self.network, x, self._modules, heads, copy=False)
+                return capture(self.network, x, self.plan.watched, heads, copy=False)
             except InPlaceError:
                 self._in_place = True
-        return capture(self.network, x, self._modules, heads)
+        return capture(self.network, x, self.plan.watched, heads)
 
-    def _factors(self, x, heads, uses=None):
-        """Factors of samples by their rules, and the rest the generic way."""
+    def _factors(self, x, heads, uses):
+        """Factors of samples by their rules, and the rest by autograd."""
         with full_precision():
-            uses = self._capture(x, heads) if uses is None else uses
             made = {
-                part: self._by_rule(part, uses, len(x)) for parts in self.plan for part in parts
+                part: self._by_rule(part, uses[part.module], len(x))
+                for parts in self.plan.parts
+                for part in parts
+                if part.module is not None
             }
-            for vectorise in (True, False):
-                rest = [
-                    p for p, factor in made.items() if factor is None and p.vectorise == vectorise
-                ]
-                names = [self._full_names(part) for part in rest]
-                factors = generic_factors(self.network, x, names, heads, vectorise=vectorise)
-                made.update(zip(rest, factors, strict=True))
-        return Batch([[made[part] for part in parts] for parts in self.plan])
+            self.plan.require_layouts(made)
+            self._by_autograd(x, heads, made)
+        return Factors([[made[p] for p in parts] for parts in self.plan.parts], self.plan.version)
 
     def _by_rule(self, part, uses, n):
         """Factor of a part by its module's rule; None where that does not apply."""
-        if part.module is None or not uses[part.module]:
-            return None
-        if any(len(use.inputs) != n or len(use.gradients) != n for use in uses[part.module]):
+        of_samples = (t.ndim and len(t) == n for use in uses for t in use)
+        if not uses or not all(of_samples):
             return None  # the first axis is not the samples
-        module = self._modules[part.module]
-        return rule_for(module)(module, set(part.names), uses[part.module])
+        module = self.plan.watched[part.module]
+        with torch.no_grad():
+            return rule_for(module)(module, set(part.names), uses)
 
-    def _full_names(self, part):
-        prefix = f"{part.module}." if part.module else ""
-        return tuple(prefix + name for name in part.names)
+    def _by_autograd(self, x, heads, made):
+        """Add the factors of the other parts."""
+        for vectorise in (True, False):
+            rest = [
+                part
+                for parts in self.plan.parts
+                for part in parts
+                if part.module is None and part not in made and part.vectorise == vectorise
+            ]
+            if not rest:
+                continue
+            groups = [part.names for part in rest]
+            try:
+                of_rest = autograd_factors(self.network, x, groups, heads, vectorise=vectorise)
+            except NotVectorisedError:
+                self.plan.loop(rest)
+                continue
+            made.update(zip(rest, of_rest, strict=True))
 
-    def _rows(self, n_heads):
-        memory = free_memory(self.device) // 2
-        if self.device.type == "cpu":
-            memory = min(memory, _PASS_BYTES)
-        once, each = self._of_uses
-        # What modules that are not watched keep, and gradients on their way, are as much again.
-        work = 3 * (once + each) + (n_heads - 1) * each + 2 * self.bytes_per_sample(n_heads)
-        return int(max(1, min(_PASS_ROWS, memory // work)))
-
-    def _require_finite(self, batch):
+    def _require_finite(self, factors):
         # |Theta(x, z)|^2 <= Theta(x, x) Theta(z, z): finite diagonals are enough.
-        finite = batch.diagonals().isfinite().all(2).all(0).tolist()
+        finite = factors.diagonals().isfinite().all(2).all(0).tolist()
         for layer, ok in zip(self.layers, finite, strict=True):
             if not ok:
                 raise ValueError(
@@ -175,34 +213,21 @@ class Passes:
 
     def tensor(self, X):
         """Samples as the network takes them."""
-        x = X if isinstance(X, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(X))
+        # torch warns of arrays that it could write to and must not.
+        x = torch.from_numpy(np.require(X, requirements=["C", "W"]))
         indices = self._looks_up and not x.is_floating_point()
         return x.to(device=self.device, dtype=torch.int64 if indices else self.dtype)
 
+    def state(self):
+        """What was learned of the network, in builtin types."""
+        return {
+            "plan": self.plan.state(),
+            "sizes": [list(self.sizes.of_factors), list(self.sizes.of_uses)],
+            "output_scale": self._output_scale,
+        }
 
-def _plan(network, layers):
-    """Modules to watch, and for each layer its parts.
-
-    Parameters that several modules share go the generic way, where their gradients add up by
-    themselves.
-    """
-    modules = dict(network.named_modules())
-    owners: dict[torch.Tensor, int] = {}
-    for module in modules.values():
-        for parameter in module.parameters(recurse=False):
-            owners[parameter] = owners.get(parameter, 0) + 1
-    by_name = dict(network.named_parameters())
-    watched, plan = {}, []
-    for layer in layers:
-        by_rule: dict[str, list[str]] = {}
-        by_hand = []
-        for full_name in layer.parameters:
-            module_name, _, name = full_name.rpartition(".")
-            if rule_for(modules[module_name]) and owners[by_name[full_name]] == 1:
-                by_rule.setdefault(module_name, []).append(name)
-                watched[module_name] = modules[module_name]
-            else:
-                by_hand.append(full_name)
-        parts = [Part(name, tuple(names)) for name, names in by_rule.items()]
-        plan.append(parts + ([Part(None, tuple(by_hand))] if by_hand else []))
-    return watched, plan
+    def restore(self, state):
+        """Take over what `state` returned."""
+        self.plan.restore(state["plan"])
+        self.sizes.of_factors, self.sizes.of_uses = map(tuple, state["sizes"])
+        self._output_scale = state["output_scale"]

@@ -1,7 +1,7 @@
 """Rules: from the uses of a module to the factor of its per-sample gradients.
 
 One registry, one entry per module type. Whatever has no rule, or not the shape its rule needs,
-takes the generic way, which is exact for every module and forms the gradients.
+goes by autograd, which is exact for every module and forms the gradients.
 """
 
 from collections.abc import Callable
@@ -234,7 +234,8 @@ def embedding(module, parameters, uses):
     """Look-ups as positions: two of them interact where they read the same row."""
     if module.scale_grad_by_freq or module.max_norm is not None:
         return None
-    inputs = torch.cat([use.inputs.flatten(1) for use in uses], dim=1)
+    # One index for each sample, (n,), is one position.
+    inputs = torch.cat([use.inputs.reshape(len(use.inputs), -1) for use in uses], dim=1)
     gradients = torch.cat([use.gradients.flatten(2, -2) if use.gradients.ndim > 3
                            else use.gradients[:, :, None] for use in uses], dim=2)  # fmt: skip
     if module.padding_idx is not None:
@@ -245,7 +246,7 @@ def embedding(module, parameters, uses):
 
 @register_rule(nn.EmbeddingBag)
 def embedding_bag(module, parameters, uses):
-    """Bags of equal size (n, T), summed or averaged; other bags go the generic way."""
+    """Bags of equal size (n, T), summed or averaged; other bags go by autograd."""
     plain = module.mode in ("sum", "mean") and not module.scale_grad_by_freq
     if not plain or module.max_norm is not None or any(u.inputs.ndim != 2 for u in uses):
         return None

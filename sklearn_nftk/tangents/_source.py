@@ -1,53 +1,76 @@
 """Layer kernels of a torch network: the first kernel source."""
 
+import copy
+import threading
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
 import torch
+from joblib import effective_n_jobs
+from torch import nn
 
-from ..utils._device import empty, free_memory, full_precision
+from ..utils._arrays import check_batch
+from ..utils._device import empty, resolve_device, resolve_dtype
+from ..utils._kernel_source import KernelSource
 from ..utils._memory import require_memory
 from ..utils._progress import silent
-from ..utils._tiles import for_each_tile, slices, with_smaller_tiles
-from ._batches import Batch, DeferredBatch
+from ..utils._tiles import computed_tiles, slices, with_smaller_tiles
+from ._batches import Batch
 from ._capture import HEADS
-from ._check import check_network, failing_layers
-from ._layers import group_layers
-from ._passes import Part, Passes
+from ._check import check_module, check_network
+from ._layers import Layer, group_layers
+from ._passes import Passes
+from ._sizes import Sizes
+from ._tiles import kernel_tile, layer_tile, matched_slices
 from ._transfer import Transfer
 
-# Tiles are wide enough for the matrix products to run at full speed. Those on the diagonal, of
-# which half is not needed, are halved as long as the products stay nearly as fast.
-_TILE_ROWS = 1024
-_SMALLEST_TILE = 128
-_CHECKED_SAMPLES = 3
+_CHECKED_SAMPLES = 8
 _CHECKED_HEADS = 4
 
 
-class TangentKernels:
+class TangentKernels(KernelSource):
     """Layer kernels of a network: names, blocks and diagonals.
 
     ``Theta_l(x, z) = sum_h <d f_h(x)/d theta_l, d f_h(z)/d theta_l>`` over heads ``f_h`` made of
-    the outputs (Jacot et al. 2018, one layer at a time). Call `check` before anything else.
+    the outputs (Jacot et al. 2018, one layer at a time). Call `check` before anything else. ::
+
+        X, validated --prepare--> Batch: X and its Factors, or deferred where they do not fit
+                                    |
+             _factors_of            |  Passes: forward and backward passes, rules, autograd, and
+                                    |  some rows compared with autograd's own gradients
+                                    v
+                                 Factors of slices of the batch, all heads or a share of them
+                                    |
+             kernel_tile            |  matrix products, in threads or processes on the CPU
+                                    v
+                                 tiles (H, L, rows, columns) --> block, gram, tiles
+
+    Everything left of the factors belongs to the network and goes one thread at a time. How much
+    is treated at once is decided in `_sizes`, by which way factors are made in `_plan`: where the
+    plan changes, batches that were made by an older one are made again from their samples.
 
     Parameters
     ----------
     network : torch.nn.Module
-        In evaluation mode; used, never modified.
+        Belongs to the source, which puts it into evaluation mode, on its device and in its dtype.
     layers : {"module", "block"} or dict
         See `group_layers`.
     outputs : {"mean", "sum", "per_class", "difference"}
         What is kernelised of several outputs, one entry of `HEADS`.
-    device : torch.device
-    dtype : torch.dtype
+    device : torch.device or str
+    dtype : torch.dtype or numpy.dtype
     n_jobs : int or None
-        Tiles computed at once, by threads.
+        Tiles computed at once.
+    specification : object, optional
+        What the network was made from. Its ``restore(arrays)`` makes it again from ``{name:
+        ndarray}`` of parameters and buffers: sources are then stored without any object of torch.
 
     Attributes
     ----------
     layer_names : list of str
-    progress : callable
-        Who is told how far the tiles have got, see `utils._progress`; nobody at first.
+    dtype : numpy.dtype
+        Of the kernels.
     n_outputs : int
         After `check`.
     """
@@ -59,76 +82,117 @@ class TangentKernels:
         layers="module",
         outputs="mean",
         device="cpu",
-        dtype=torch.float64,
+        dtype="float64",
         n_jobs=None,
+        specification=None,
     ):
-        self.device = torch.device(device)
-        self.dtype = dtype
-        self.heads, self.apart = HEADS[outputs]
+        check_module(network)
+        self.outputs = outputs
         self.n_jobs = n_jobs
-        self.progress = silent
-        self.network = network.to(device=self.device, dtype=dtype)
-        self.layers = group_layers(self.network, layers)
-        self.layer_names = [layer.name for layer in self.layers]
-        self.passes = Passes(self.network, self.layers, self.device, dtype)
+        self.specification = specification
+        self._build(network, group_layers(network, layers), device, dtype)
+
+    def _build(self, network, layers, device, dtype):
+        self._lock = threading.RLock()
+        self.n_outputs = self._n_heads = None  # until `check`
+        self.device = torch.device(device)
+        self._dtype = resolve_dtype(dtype, None)
+        self.dtype = np.dtype(str(self._dtype).removeprefix("torch."))
+        self._heads, self.per_output = HEADS[self.outputs]
+        with self._passing():
+            _replace_inference_tensors(network)
+            self._network = network.eval().to(device=self.device, dtype=self._dtype)
+        self.layers = layers
+        self.layer_names = [layer.name for layer in layers]
+        self._sizes = Sizes(self.device, self.dtype.itemsize)
+        self.passes = Passes(self._network, layers, self.device, self._dtype, self._sizes)
 
     def check(self, X):
-        """Settle how each layer is computed, and compare with autograd on a few samples.
+        """Decide how each layer is computed, and compare with autograd on a few samples.
 
-        What has not the shape its rule needs, or disagrees with autograd, goes the generic way.
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            The samples are spread over it.
 
         Raises
         ------
         ValueError
-            If the network does not give (n, O), mixes the samples of a batch, or a layer's kernel
-            cannot be computed exactly.
+            If the network does not give (n, O), has no gradient, mixes the samples of a batch, or
+            a layer's kernel cannot be computed exactly.
         """
-        x = self.passes.tensor(X[:_CHECKED_SAMPLES])
-        self.n_outputs = check_network(self.network, x)
-        self.n_heads = self.heads(x.new_empty((0, self.n_outputs), dtype=self.dtype)).shape[1]
-        heads = self._few_heads()
-        failing = self._failing(x, heads)
-        for vectorise in (True, False):
-            for name in failing:
-                index = self.layer_names.index(name)
-                self.passes.plan[index] = [Part(None, self.layers[index].parameters, vectorise)]
-            if failing:
-                failing = self._failing(x, heads)
-        if failing:
-            raise ValueError(
-                f"network: the tangent kernel of layer {failing[0]!r} does not agree with "
-                "autograd's own gradients, not even the generic way."
+        X = check_batch(X)
+        n = min(len(X), _CHECKED_SAMPLES)
+        # Samples between the first and the last, and others beside them.
+        positions = np.linspace(0, len(X) - 1, n).astype(int).tolist()
+        others = [(row + max(1, len(X) // (2 * n))) % len(X) for row in positions]
+        with self._passing():
+            x = self.passes.tensor(X[positions])
+            outputs = check_network(
+                self._network, x, self.passes.tensor(X[others]), positions=positions
             )
+            self.n_outputs = outputs.shape[1]
+            self._n_heads = self._heads(outputs[:0]).shape[1]
+            self.passes.begin(x, positions, *self._few_heads())
+
+    def _few_heads(self):
+        """Stand for many heads: gradients are linear, so random combinations tell of all."""
+        if self._n_heads <= _CHECKED_HEADS:
+            return self._heads, self._n_heads
+        generator = torch.Generator().manual_seed(0)
+        mixture = torch.randn(self._n_heads, _CHECKED_HEADS, generator=generator)
+        mixture = mixture.to(dtype=self._dtype, device=self.device)
+        return lambda f: self._heads(f) @ mixture, _CHECKED_HEADS
 
     @property
-    def generic_layers(self):
-        """Names of the layers of which some parameter goes the generic way; after `check`."""
-        return [
-            name
-            for name, parts in zip(self.layer_names, self.passes.plan, strict=True)
-            if any(part.module is None for part in parts)
-        ]
+    def autograd_layers(self):
+        """Names of the layers of which some parameter goes by autograd; after `check`."""
+        return self.passes.plan.autograd_layers
+
+    @property
+    def network(self):
+        """The torch module, in evaluation mode on the CPU."""
+        if self.device.type == "cpu":
+            return self._network
+        return copy.deepcopy(self._network).cpu()
+
+    # -- the contract ---------------------------------------------------------------------------
 
     def prepare(self, X):
-        """Do what is done once per sample; the result stands for X in the other methods."""
-        if isinstance(X, Batch | DeferredBatch):
-            return X
-        if self.passes.affordable_heads(len(X)) < self.n_heads:
-            return DeferredBatch(self._batch, X, slice(0, self.n_heads))
-        return self._batch(X)
+        """Validate samples and make their factors.
 
-    def block(self, X, Y=None):
+        Parameters
+        ----------
+        X : array-like or torch.Tensor of shape (n, ...)
+
+        Returns
+        -------
+        Batch
+            With slices, a length, and `nbytes`. It refers to X, of which no copy is made.
+
+        Raises
+        ------
+        ValueError
+            If the network cannot be applied to X, mixes its samples, or a kernel value is not
+            finite or cannot be computed exactly.
+        """
+        batch = Batch(check_batch(X))
+        if self._sizes.heads_at_once(len(batch)) >= self._n_heads:
+            batch.factors = self._factors_of(batch.X)
+        return batch
+
+    def block(self, batch, other=None):
         """Layer kernels between two batches.
 
         Parameters
         ----------
-        X, Y : array of shape (n, ...) and (m, ...), or what `prepare` returned
-            ``Y=None`` means X with itself: half the work, an exactly symmetric result.
+        batch, other : what `prepare` returned, n and m samples
+            ``other=None`` means the batch with itself: half the work, exactly symmetric planes.
 
         Returns
         -------
-        ndarray of shape (L, n, m), or (H, L, n, m) for heads kept apart
-            One contiguous plane for each layer.
+        ndarray of shape (H, L, n, m)
+            One contiguous plane for each layer; H = 1 unless there are per-output kernels.
 
         Raises
         ------
@@ -137,193 +201,243 @@ class TangentKernels:
         MemoryError
             If the result does not fit.
         """
-        symmetric = Y is None
-        X = self.prepare(X)
-        Y = X if symmetric else self.prepare(Y)
-        shape = (self.n_heads if self.apart else 1, len(self.layers), len(X), len(Y))
-        n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
-        require_memory(n_bytes, f"A kernel stack of shape {shape if self.apart else shape[1:]}")
-        share, sliced = self._share(X, Y)
-        out = with_smaller_tiles(
-            partial(self._stack, shape, X, Y, symmetric, share, sliced),
-            self._tile_rows(share * sliced),
-        )
-        return (out if self.apart else out[0]).numpy()
+        return self._kernels(batch, other, silent)
 
-    def tiles(self, X):
-        """Yield ``(rows, columns, tile)`` of the upper half of the kernels of X with itself.
+    def gram(self, batch, progress=None):
+        """Kernels of a batch with itself, see `block`."""
+        return self._kernels(batch, None, progress or silent)
 
-        Tiles have shape (L, len(rows), len(columns)), or (H, L, ...) for heads kept apart.
-        """
-        X = self.prepare(X)
-        sides = slices(len(X), self._tile_rows(self.n_heads * isinstance(X, DeferredBatch)))
-        report, self.progress = self.progress, silent
-        try:
-            with report(len(sides), "layer kernels") as bar:
-                for i, rows in enumerate(sides):
-                    x = X[rows]
-                    for columns in sides[i:]:
-                        yield rows, columns, self.block(x, None if columns == rows else X[columns])
-                    bar.update()
-        finally:
-            self.progress = report
+    def tiles(self, batch, progress=None):
+        """Yield the upper half of the kernels of a batch with itself, see `KernelSource.tiles`."""
+        factors = self._current(batch)
+        if factors is not None and self.device.type == "cpu":
+            yield from self._computed_tiles(factors, None, progress)
+            return
+        size = self._tile_rows(0 if factors is not None else self._n_heads)
+        n_sides = len(slices(len(batch), size))
+        with (progress or silent)(n_sides * (n_sides + 1) // 2, "layer kernels") as bar:
+            pairs = matched_slices(_Slices(self, batch, self._all_heads), None, size)
+            for rows, columns, x, y in pairs:
+                other = None if y is None else Batch(batch.X[columns], y)
+                yield rows, columns, self.block(Batch(batch.X[rows], x), other)
+                bar.update()
 
-    def diag(self, X):
-        """``Theta_l(x, x)``, shape (L, n) or (H, L, n), in O(n) time and memory."""
-        X = self.prepare(X)
-        diagonals = X.diagonals() if isinstance(X, Batch) else self._deferred_diagonals(X)
+    def diag(self, batch):
+        """Kernels of each sample with itself, shape (H, L, n), in O(n) time and memory."""
+        factors = self._current(batch)
+        if factors is None:
+            diagonals = self._deferred_diagonals(batch)
+        else:
+            diagonals = factors.diagonals()
         diagonals = diagonals.cpu().numpy()
-        return diagonals if self.apart else diagonals.sum(axis=0)
+        return diagonals if self.per_output else diagonals.sum(axis=0, keepdims=True)
 
-    # -- tiles ----------------------------------------------------------------------------------
+    # -- kernels from factors -------------------------------------------------------------------
 
-    def _stack(self, shape, X, Y, symmetric, share, sliced, size):
-        """Kernels in host memory: gathered on the device where they fit, else tile by tile."""
+    def _kernels(self, batch, other, progress):
+        shape = (
+            self._n_heads if self.per_output else 1,
+            len(self.layers),
+            len(batch),
+            len(batch if other is None else other),
+        )
+        n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
+        require_memory(n_bytes, f"A kernel stack of shape {shape}")
+        x, y = self._matched(batch, other)
+        kept = x is not None and (other is None or y is not None)
+        if kept and self.device.type == "cpu" and effective_n_jobs(self.n_jobs) > 1:
+            return self._gathered(x, y, shape, progress)
+        share, sliced = self._share(batch, other)
+        in_turn = partial(self._written_in_turn, batch, other, shape, share, sliced, progress)
+        return with_smaller_tiles(in_turn, self._tile_rows(share * sliced))
+
+    def _computed_tiles(self, x, y, progress):
+        tile = partial(kernel_tile, per_output=self.per_output)
+        return computed_tiles(
+            tile, x, y, size=self._tile_rows(), n_jobs=self.n_jobs, progress=progress
+        )
+
+    def _gathered(self, x, y, shape, progress):
+        """Kernels from tiles that come back from wherever they were computed."""
+        out = empty(shape, self._dtype, self.device).numpy()
+        for rows, columns, tile in self._computed_tiles(x, y, progress):
+            out[:, :, rows, columns] = tile
+            if y is None and rows != columns:
+                out[:, :, columns, rows] = tile.swapaxes(-1, -2)
+        return out
+
+    def _written_in_turn(self, batch, other, shape, share, sliced, progress, size):
+        """Kernels tile by tile, each written into its place, a share of the heads at a time.
+
+        On a GPU they are gathered where they are computed if they fit there, and streamed to host
+        memory otherwise.
+        """
         n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
         resident = self._may_stay(n_bytes)
-        out = empty(shape, self.dtype, self.device if resident else torch.device("cpu"))
-        for heads in slices(self.n_heads, share):
-            x = self._factors(X, heads, sliced)
-            y = x if symmetric else self._factors(Y, heads, sliced)
-            with Transfer(self.device) as transfer:
-                self._fill(
-                    out[heads] if self.apart else out,
-                    x,
-                    y,
-                    symmetric,
-                    size,
-                    add=heads.start > 0 and not self.apart,
-                    transfer=None if resident else transfer,
-                )
-        return out.cpu()
+        out = empty(shape, self._dtype, self.device if resident else torch.device("cpu"))
+        shares = slices(self._n_heads, share)
+        n_tiles = len(slices(shape[2], size)) * len(slices(shape[3], size))
+        if other is None:
+            n_tiles = (n_tiles + len(slices(shape[2], size))) // 2
+        with (
+            progress(len(shares) * n_tiles, "layer kernels") as bar,
+            Transfer(self.device) as transfer,
+        ):
+            for heads in shares:
+                planes = out[heads] if self.per_output else out
+                add = heads.start > 0 and not self.per_output
+                x, y = self._operands(batch, other, heads, sliced)
+                for rows, columns, mine, others in matched_slices(x, y, size):
+                    plane = planes[:, :, rows, columns]
+                    mirrored = planes[:, :, columns, rows].mT if y is None and others else None
+                    self._write(plane, mirrored, mine, others, add, None if resident else transfer)
+                    bar.update()
+        return out.cpu().numpy()
 
-    def _may_stay(self, n_bytes):
-        return self.device.type == "cpu" or n_bytes <= free_memory(self.device)
-
-    def _share(self, X, Y):
-        """How many heads are treated at once, and whether factors are computed in slices."""
-        deferred = [isinstance(batch, DeferredBatch) for batch in (X, Y)]
-        if not all(deferred):
-            return self.n_heads, any(deferred)
-        affordable = self.passes.affordable_heads(len(X) + (0 if Y is X else len(Y)))
-        return max(1, min(self.n_heads, affordable)), not affordable
-
-    @staticmethod
-    def _factors(batch, heads, sliced):
-        if isinstance(batch, Batch):
-            return batch
-        return batch.take_heads(heads) if sliced else batch.take_heads(heads)[:]
-
-    def _fill(self, out, X, Y, symmetric, size, *, add=False, transfer=None):
-        def work(x, rows, columns):
-            self._tile(x, Y, rows, columns, symmetric, out, add, transfer)
-
-        # Threads that share a deferred batch would each compute it, and hook the same network.
-        alone = transfer or isinstance(X, DeferredBatch) or isinstance(Y, DeferredBatch)
-        for_each_tile(
-            work, X, len(Y), size, symmetric=symmetric, n_jobs=1 if alone else self.n_jobs,
-            progress=self.progress,
-        )  # fmt: skip
-
-    def _tile(self, x, Y, rows, columns, symmetric, out, add, transfer):
-        """One tile of every layer."""
-        diagonal = symmetric and rows == columns
-        y = x if diagonal else Y[columns]
-        for index, (mine, others) in enumerate(zip(x.factors, y.factors, strict=True)):
-            plane = out[:, index, rows, columns]
-            mirrored = out[:, index, columns, rows].mT if symmetric and not diagonal else None
-            deliver = partial(_deliver, plane, mirrored, add)
-            tile = self._empty(plane.shape) if add or transfer else plane
-            with full_precision():
-                if diagonal:
-                    self._symmetric_gram(mine, tile)
-                else:
-                    self._gram(mine, others, tile)
+    def _write(self, planes, mirrored, x, y, add, transfer):
+        """Write a tile, layer by layer, and its mirror image."""
+        for index, parts in enumerate(x.layers):
+            plane = planes[:, index]
+            image = None if mirrored is None else mirrored[:, index]
+            there = not (add or transfer)
+            tile = plane if there else parts[0].gradient_like(plane.shape)
+            layer_tile(parts, None if y is None else y.layers[index], tile, self.per_output)
+            deliver = partial(_deliver, plane, image, add)
             if transfer:
                 transfer.send(tile, deliver)
             else:
                 deliver(tile)
 
-    def _symmetric_gram(self, parts, out):
-        """Gram of one layer with itself: the half below the diagonal is copied."""
-        n = out.shape[-1]
-        if n <= _SMALLEST_TILE:
-            self._gram(parts, parts, out)
-            # Matrix products are symmetric up to rounding only.
-            out.copy_((out + out.mT) / 2)
-            return
-        # Products of whole multiples of the vector width are the fastest.
-        middle = -(-n // (2 * _SMALLEST_TILE)) * _SMALLEST_TILE
-        first, last = slice(middle), slice(middle, n)
-        above, below = [p[first] for p in parts], [p[last] for p in parts]
-        self._symmetric_gram(above, out[:, first, first])
-        self._symmetric_gram(below, out[:, last, last])
-        self._gram(above, below, out[:, first, last])
-        out[:, last, first] = out[:, first, last].mT
+    def _may_stay(self, n_bytes):
+        return self._sizes.fits_on_device(n_bytes)
 
-    def _gram(self, parts, others, out):
-        """Gram of one layer; its parts add up."""
-        for position, (mine, other) in enumerate(zip(parts, others, strict=True)):
-            term = self._empty(out.shape) if position else out
-            if self.apart:
-                mine.gram_per_head(other, term)
-            else:
-                mine.gram(other, term[0])
-            if position:
-                out += term
+    def _tile_rows(self, made_heads=0):
+        return self._sizes.tile_rows(self._n_heads if self.per_output else 1, made_heads)
 
-    def _empty(self, shape):
-        return torch.empty(shape, dtype=self.dtype, device=self.device)
+    # -- factors from batches -------------------------------------------------------------------
 
-    def _tile_rows(self, sliced_heads):
-        """Rows of tiles; `sliced_heads` are those of factors computed in slices, 0 for none."""
-        memory = free_memory(self.device)
-        # Three tiles are at work at once: the result, and the products it is made of.
-        n_planes = 3 * (self.n_heads if self.apart else 1)
-        affordable = int((memory / (n_planes * self.dtype.itemsize)) ** 0.5)
-        if sliced_heads:
-            # Two slices of factors, each for a moment in pieces and whole.
-            sample = self.passes.bytes_per_sample(sliced_heads)
-            affordable = min(affordable, memory // (4 * sample))
-        return max(1, min(_TILE_ROWS, affordable))
+    @contextmanager
+    def _passing(self):
+        """Have the network to oneself, with gradients, and leave torch's generators alone."""
+        devices = [] if self.device.type == "cpu" else [self.device]
+        with (
+            self._lock,
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.random.fork_rng(devices),
+        ):
+            yield
 
-    # -- factors --------------------------------------------------------------------------------
+    @property
+    def _all_heads(self):
+        return slice(0, self._n_heads)
 
-    def _few_heads(self):
-        """Stand for many heads: gradients are linear, so random combinations tell of all."""
-        if self.n_heads <= _CHECKED_HEADS:
-            return self.heads
-        generator = torch.Generator().manual_seed(0)
-        mixture = torch.randn(self.n_heads, _CHECKED_HEADS, generator=generator)
-        mixture = mixture.to(dtype=self.dtype, device=self.device)
-        return lambda f: self.heads(f) @ mixture
+    def _factors_of(self, X, heads=None):
+        """Factors of samples, for all heads or a slice of them."""
+        with self._passing():
+            generator = torch.Generator().manual_seed(1)
+            weights = torch.randn(self._n_heads, generator=generator, dtype=self._dtype)
+            weights = weights.to(self.device)
+            if heads is None or heads == self._all_heads:
+                return self.passes.factors(X, self._heads, weights)
+            return self.passes.factors(X, lambda f: self._heads(f)[:, heads], weights[heads])
 
-    def _failing(self, x, heads):
-        """Names of the layers whose kernels differ from autograd's."""
-        n_heads = min(self.n_heads, _CHECKED_HEADS)
-        batch = self.passes.settle(x, heads, n_heads)
-        shape = (n_heads if self.apart else 1, len(self.layers), len(x), len(x))
-        kernels = self._empty(shape)
-        self._tile(batch, batch, slice(0, len(x)), slice(0, len(x)), True, kernels, False, None)
-        return failing_layers(self.layers, self.network, x, heads, kernels)
+    def _current(self, batch):
+        """Factors of a batch by the plan as it is now; None for a deferred batch."""
+        if not isinstance(batch, Batch):
+            raise TypeError(f"A batch is what `prepare` returned, got {type(batch).__name__}.")
+        factors = batch.factors
+        if factors is not None and factors.version != self.passes.plan.version:
+            batch.factors = factors = self._factors_of(batch.X)
+        return factors
 
-    def _deferred_diagonals(self, X):
-        n_heads = min(self.n_heads, max(1, self.passes.affordable_heads(_TILE_ROWS)))
-        memory = free_memory(self.device)
-        size = max(1, min(_TILE_ROWS, memory // self.passes.bytes_per_sample(n_heads)))
+    def _matched(self, batch, other):
+        """Factors of two batches by one plan."""
+        while True:
+            x = self._current(batch)
+            y = None if other is None else self._current(other)
+            if x is None or y is None or x.version == y.version:
+                return x, y
+
+    def _share(self, batch, other):
+        """How many heads are treated at once, and whether factors are made slice by slice."""
+        deferred = [b.deferred for b in (batch, other) if b is not None]
+        if not all(deferred):
+            return self._n_heads, any(deferred)
+        affordable = self._sizes.heads_at_once(len(batch) + (0 if other is None else len(other)))
+        return max(1, min(self._n_heads, affordable)), not affordable
+
+    def _operands(self, batch, other, heads, sliced):
+        """Sequences whose slices are factors, for `matched_slices`."""
+        if sliced:
+            return _Slices(self, batch, heads), other and _Slices(self, other, heads)
+        if not batch.deferred:
+            return self._matched(batch, other)
+        while True:
+            x = self._factors_of(batch.X, heads)
+            y = None if other is None else self._factors_of(other.X, heads)
+            if y is None or x.version == y.version:
+                return x, y
+
+    def _deferred_diagonals(self, batch):
+        size = self._tile_rows(self._n_heads)
+        n_heads = min(self._n_heads, max(1, self._sizes.heads_at_once(size)))
         of_heads = []
-        for heads in slices(self.n_heads, n_heads):
-            x = X.take_heads(heads)
-            rows = slices(len(x), size)
-            of_heads.append(torch.cat([x[r].diagonals() for r in rows], dim=2))
+        for heads in slices(self._n_heads, n_heads):
+            x = _Slices(self, batch, heads)
+            size = self._tile_rows(n_heads)
+            of_heads.append(torch.cat([x[r].diagonals() for r in slices(len(x), size)], dim=2))
         return torch.cat(of_heads)
 
-    def _batch(self, X, heads=None):
-        """Factors of samples, for all heads or a slice of them."""
-        if heads is None or heads == slice(0, self.n_heads):
-            return self.passes.factors(X, self.heads, self.n_heads)
-        n_heads = heads.stop - heads.start
-        return self.passes.factors(X, lambda f: self.heads(f)[:, heads], n_heads)
+    # -- on their way to another process or machine ---------------------------------------------
+
+    def __getstate__(self):
+        network = self.network
+        state = {
+            "outputs": self.outputs,
+            "n_jobs": self.n_jobs,
+            "device": str(self.device),
+            "dtype": self.dtype.name,
+            "layers": [[layer.name, list(layer.parameters)] for layer in self.layers],
+            "n_outputs": self.n_outputs,
+            "n_heads": self._n_heads,
+            "specification": self.specification,
+            "passes": self.passes.state(),
+        }
+        if self.specification is None:
+            return {**state, "network": network}
+        tensors = (*network.named_parameters(), *network.named_buffers())
+        return {**state, "arrays": {name: t.detach().numpy().copy() for name, t in tensors}}
+
+    def __setstate__(self, state):
+        self.outputs, self.n_jobs = state["outputs"], state["n_jobs"]
+        self.specification = state["specification"]
+        if self.specification is None:
+            network = state["network"]
+        else:
+            network = self.specification.restore(state["arrays"]).eval()
+        layers = [Layer(name, tuple(parameters)) for name, parameters in state["layers"]]
+        device = resolve_device(state["device"], fallback=True)
+        self._build(network, layers, device, state["dtype"])
+        self.n_outputs, self._n_heads = state["n_outputs"], state["n_heads"]
+        self.passes.restore(state["passes"])
+
+
+class _Slices:
+    """A batch whose slices are factors of some heads, made or taken when they are asked for."""
+
+    def __init__(self, source, batch, heads):
+        self.source = source
+        self.batch = batch
+        self.heads = heads
+
+    def __len__(self):
+        return len(self.batch)
+
+    def __getitem__(self, rows):
+        if self.batch.deferred:
+            return self.source._factors_of(self.batch.X[rows], self.heads)
+        return self.source._current(self.batch)[rows]
 
 
 def _deliver(plane, mirrored, add, tile):
@@ -334,3 +448,19 @@ def _deliver(plane, mirrored, add, tile):
         plane.copy_(tile)
     if mirrored is not None:
         mirrored.copy_(plane)
+
+
+def _replace_inference_tensors(network):
+    """Replace tensors that were made in inference mode, which autograd cannot use."""
+    replaced: dict[int, torch.Tensor] = {}
+    for module in network.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is None or not tensor.is_inference():
+                    continue
+                if id(tensor) not in replaced:
+                    clone = tensor.clone()
+                    if isinstance(tensor, nn.Parameter):
+                        clone = nn.Parameter(clone, requires_grad=tensor.requires_grad)
+                    replaced[id(tensor)] = clone
+                tensors[name] = replaced[id(tensor)]

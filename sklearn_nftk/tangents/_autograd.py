@@ -1,16 +1,21 @@
-"""The generic way: gradients written out, for any parameters of any network."""
+"""The autograd path: gradients written out, for any parameters of any network."""
 
-import warnings
-from contextlib import contextmanager, suppress
+import threading
+from contextlib import contextmanager
 
 import torch
 from torch.func import functional_call, jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ._capture import named_errors
 from ._factors import DenseFactor
 
 
-def generic_factors(network, x, groups, heads, *, vectorise=True):
+class NotVectorisedError(Exception):
+    """Some modules refuse vectorisation: fused recurrent kernels, data-dependent branches."""
+
+
+def autograd_factors(network, x, groups, heads, *, vectorise=True):
     """Factors of the gradients for groups of parameters, made by the same passes.
 
     Parameters
@@ -27,17 +32,15 @@ def generic_factors(network, x, groups, heads, *, vectorise=True):
     Returns
     -------
     list of DenseFactor
+
+    Raises
+    ------
+    NotVectorisedError
+        If the network cannot be vectorised; one sample after the other always works.
     """
-    if not groups:
-        return []
     names = [name for group in groups for name in group]
-    jacobians = None
-    if vectorise:
-        # Some modules refuse vectorisation: fused recurrent kernels, data-dependent branches.
-        with suppress(RuntimeError, NotImplementedError):
-            jacobians = vectorised_jacobians(network, x, names, heads)
-    if jacobians is None:
-        jacobians = looped_jacobians(network, x, names, heads)
+    gradients = vectorised_jacobians if vectorise else looped_jacobians
+    jacobians = gradients(network, x, names, heads)
     return [DenseFactor(torch.cat([jacobians[name] for name in group], dim=2)) for group in groups]
 
 
@@ -51,11 +54,40 @@ def vectorised_jacobians(network, x, names, heads):
         f = functional_call(network, {**fixed, **parameters}, (sample[None].clone(),))
         return heads(f)[0]
 
-    # Fused attention has no batching rule; where others are missing torch loops, and says so.
-    with _left_alone(network), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="There is a performance drop")
-        jacobians = vmap(jacrev(outputs), in_dims=(None, 0))(moving, x)
+    # Fused attention has no batching rule.
+    with _left_alone(network), sdpa_kernel(SDPBackend.MATH), _no_fallback_warning():
+        try:
+            jacobians = vmap(jacrev(outputs), in_dims=(None, 0))(moving, x)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # whatever the network's own code makes of a batched tensor
+            raise NotVectorisedError from error
     return {name: jacobian.flatten(2) for name, jacobian in jacobians.items()}
+
+
+class _Switch:
+    """torch's own switch of the warning, off while any thread needs it off."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._users = 0
+
+    def _add(self, n):
+        with self._lock:
+            self._users += n
+            torch._C._functorch._set_vmap_fallback_warning_enabled(not self._users)
+
+    @contextmanager
+    def __call__(self):
+        self._add(1)
+        try:
+            yield
+        finally:
+            self._add(-1)
+
+
+# Where batching rules are missing torch loops, and says so.
+_no_fallback_warning = _Switch()
 
 
 @contextmanager
@@ -74,19 +106,21 @@ def looped_jacobians(network, x, names, heads):
     """Gradients of shape (n, H, P) for each name: one backward pass per sample and head."""
     by_name = dict(network.named_parameters())
     parameters = [by_name[name] for name in names]
-    found = {}
+    jacobians = {}
     for i, sample in enumerate(x):
-        with torch.enable_grad():
+        with named_errors("be differentiated on", x):
             outputs = heads(network(sample[None].clone()))[0]
-        for h, output in enumerate(outputs):
-            for name, gradient in zip(names, _gradients(output, parameters), strict=True):
-                if not i and not h:
-                    found[name] = gradient.new_empty((len(x), len(outputs), gradient.numel()))
-                found[name][i, h] = gradient.flatten()
-    return found
+            for h, output in enumerate(outputs):
+                for name, gradient in zip(names, gradients(output, parameters), strict=True):
+                    if not i and not h:
+                        shape = len(x), len(outputs), gradient.numel()
+                        jacobians[name] = gradient.new_empty(shape)
+                    jacobians[name][i, h] = gradient.flatten()
+    return jacobians
 
 
-def _gradients(output, parameters):
+def gradients(output, parameters):
+    """Gradients of a scalar; zeros where it does not depend on a parameter."""
     if not output.requires_grad:
         return [torch.zeros_like(p) for p in parameters]
     return torch.autograd.grad(output, parameters, retain_graph=True, materialize_grads=True)
