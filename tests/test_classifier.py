@@ -404,7 +404,7 @@ def test_kernels_that_do_not_fit_are_streamed_with_the_same_result(
     stored = fitted(X, y, network=network, **parameters)
     # Room for the solver and one combined kernel, and not for the two layers beside them.
     monkeypatch.setattr("sklearn_nftk.grams._streamed.fits", lambda n_bytes: False)
-    monkeypatch.setattr("sklearn_nftk.tangents._source._TILE_ROWS", 17)
+    monkeypatch.setattr("sklearn_nftk.tangents._sizes._TILE_ROWS", 17)
     monkeypatch.setattr("sklearn_nftk.grams._grams.available_memory", lambda: 4 * 8 * 60**2)
     monkeypatch.setattr("sklearn_nftk.grams._streamed.StoredGrams", None)
     streamed = fitted(X, y, network=network, **parameters)

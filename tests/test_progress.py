@@ -35,7 +35,7 @@ class Recorder:
 
 @pytest.mark.parametrize("model", [MultiLayerNTKClassifier(SMALL), MultiLayerNTKRegressor(SMALL)])
 def test_callbacks_hear_of_every_step(model, three_classes, monkeypatch):
-    monkeypatch.setattr("sklearn_nftk.tangents._source._TILE_ROWS", 20)
+    monkeypatch.setattr("sklearn_nftk.tangents._sizes._TILE_ROWS", 20)
     X, y = three_classes
     recorder = Recorder()
     model = clone(model).set_callbacks(recorder).fit(X, y)

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import is_classifier
 
 from .._version import __version__
+from ..estimators import fitted
 from ._unwrap import decision_names, final_estimator, layer_labels
 from .plots import (
     KernelAlignmentDisplay,
@@ -158,15 +159,16 @@ def _contents(n_samples, has_ablation):
 
 
 def _machine(machine):
-    method = machine.kernel_weights
+    options = fitted(machine).options
+    method = options.kernel_weights
     rows = {
         "estimator": repr(machine),
         "training examples": machine.dual_coef_.shape[1],
         "decisions": ", ".join(decision_names(machine)),
         "layers": ", ".join(layer_labels(machine)),
         "kernel weights": method if isinstance(method, str) else "given",
-        "normalisation of the kernels": machine.normalize,
-        "loss": machine.loss,
+        "normalisation of the kernels": options.normalize,
+        "loss": options.loss,
         "C": f"{machine.C_:.4g}",
         "sklearn_nftk": __version__,
     }

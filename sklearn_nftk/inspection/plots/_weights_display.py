@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...estimators import fitted
 from .._similarity import kernel_similarity
 from .._unwrap import decision_kind, decision_names, final_estimator, layer_labels
 from ._drawing import (
@@ -99,7 +100,7 @@ class LayerWeightsDisplay:
             machine.kernel_weights_,
             layer_names=layer_labels(machine),
             decision_names=decision_names(machine),
-            normalize=machine.normalize,
+            normalize=fitted(machine).options.normalize,
             low=None if stability is None else stability.low,
             high=None if stability is None else stability.high,
             groups=kernel_similarity(machine, threshold=threshold).groups,
