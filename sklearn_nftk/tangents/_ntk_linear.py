@@ -19,8 +19,9 @@ class NTKLinear(nn.Linear):
         self.bias_scale = bias_scale
 
     def forward(self, input):
+        # The input is smaller than the weight, most of all that of a single sample.
         return nn.functional.linear(
-            input, self.weight_scale * self.weight, self.bias_scale * self.bias
+            self.weight_scale * input, self.weight, self.bias_scale * self.bias
         )
 
     def extra_repr(self):
