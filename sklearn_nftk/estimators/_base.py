@@ -74,6 +74,8 @@ class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
             self.dual_gap_ = fitted.dual_gap
         if fitted.loo_scores is not None:
             self.loo_scores_ = fitted.loo_scores[self._copy_of]
+        if fitted.class_codes is not None:
+            self.class_codes_ = fitted.class_codes
         if fitted.temperature is not None:
             self.temperature_ = fitted.temperature
 

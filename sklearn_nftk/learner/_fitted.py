@@ -24,6 +24,8 @@ class Fitted:
     C : float
     loo_scores : ndarray of shape (n, n_decisions) or None
         Leave-one-out decision values (squared loss).
+    class_codes : ndarray of shape (n_classes, n_decisions) or None
+        Target of each class in each decision, where there are classes.
     temperature : float or None
         Of the probabilities of classes, where there are leave-one-out scores.
     n_iter : int
@@ -41,6 +43,7 @@ class Fitted:
     intercept: np.ndarray
     C: float
     loo_scores: np.ndarray | None
+    class_codes: np.ndarray | None
     temperature: float | None
     n_iter: int
     dual_gap: float | None

@@ -8,8 +8,8 @@ from ..grams import scale
 from ..utils._progress import silent
 from ..weights import weight_method
 from ._fitted import Fitted
+from ._machine import solve_machine
 from ._problem import Problem
-from ._targets import fit_temperature
 
 
 class NormalisedProblem(NamedTuple):
@@ -67,11 +67,7 @@ def learn_normalised(normalised, progress=silent):
         chosen = method.weights(problem, statistics, mask)
         task.update()
     with progress(1, "dual coefficients") as task:
-        C = problem.choose_C(chosen.basis)
-        dual_coef, intercept, loo_scores = _solve(problem, chosen.weights, C)
-        temperature = None
-        if problem.strata is not None and loo_scores is not None:
-            temperature = fit_temperature(loo_scores, problem.Y, problem.sample_weight)
+        machine = solve_machine(problem, chosen)
         task.update()
     row_means = np.array([of_kernel.row_means for of_kernel in statistics])[problem.kernels]
     return Fitted(
@@ -79,22 +75,10 @@ def learn_normalised(normalised, progress=silent):
         layer_names=problem.grams.layer_names,
         layer_scales=scales,
         kernel_weights=chosen.weights,
-        dual_coef=dual_coef,
-        intercept=intercept,
-        C=C,
-        loo_scores=loo_scores,
-        temperature=temperature,
+        **machine._asdict(),
         n_iter=chosen.n_iter,
         dual_gap=chosen.dual_gap,
         layer_alignment=np.array([of_kernel.layer_alignment for of_kernel in statistics]),
         target_alignment=np.concatenate([of_kernel.target_alignment for of_kernel in statistics]),
-        mean_contributions=chosen.weights * np.einsum("cn,cln->cl", dual_coef, row_means),
+        mean_contributions=chosen.weights * np.einsum("cn,cln->cl", machine.dual_coef, row_means),
     )
-
-
-def _solve(problem, weights, C):
-    """Dual coefficients (n_decisions, n), intercepts, leave-one-out scores (n, n_decisions)."""
-    if problem.options.loss == "squared":
-        solution = problem.ridge(weights, C)
-        return solution.dual_coef.T, solution.intercept, solution.loo_scores
-    return *problem.hinge(weights, C), None

@@ -14,6 +14,7 @@ from ..solvers import (
     RidgeOracle,
     hinge,
     loo_errors,
+    loo_scores,
     ridge,
 )
 from ..weights import CuttingPlane
@@ -181,7 +182,7 @@ class Problem:
         """C of the smallest weighted squared leave-one-out residuals."""
         key = weights.tobytes()
         if key not in self._chosen:
-            grid = np.minimum(C_GRID / self.s.mean(), self.largest_C)
+            grid = self._grid_of_C()
             kernels = range(self.grams.shape[0])
             columns = [self.grams.decisions_of(h, self.Y.shape[1]) for h in kernels]
             averages = np.array([weights[c].mean(axis=0) for c in columns])
@@ -192,19 +193,31 @@ class Problem:
             self._chosen[key] = float(grid[int(np.argmin(errors))])
         return self._chosen[key]
 
+    def _grid_of_C(self):
+        """Values of C, for rows of any mean weight, that float64 can solve for."""
+        grid = C_GRID / self.s.mean()
+        return grid[grid <= self.largest_C] if grid[0] <= self.largest_C else grid[:1]
+
+    def loo_scores_of_C(self, weights):
+        """Leave-one-out decisions, ``{C: (n, n_decisions)}``, on the weights as in `choose_C`."""
+        grid = self._grid_of_C()
+        (K,) = self.grams.combined(weights.mean(axis=0, keepdims=True), [0])
+        return dict(zip(grid.tolist(), loo_scores(K, self.Y, self.s, grid), strict=True))
+
     def ridge(self, weights, C):
         """Solve every decision; those with the same kernel share a factorisation."""
         key = weights.tobytes(), C
         if key not in self._solved:
-            self._solved[key] = self._ridge(weights, C)
+            self._solved[key] = self.ridge_on(self.Y, weights, C)
         return self._solved[key]
 
-    def _ridge(self, weights, C):
+    def ridge_on(self, Y, weights, C):
+        """Solve every decision on other targets (n, n_decisions)."""
         labelled = np.column_stack([self.kernels, weights])
         rows, group = np.unique(labelled, axis=0, return_inverse=True)
         group = group.ravel()
         combined = self.grams.combined(rows[:, 1:], rows[:, 0].astype(int))
-        solutions = [ridge(K, self.Y[:, group == k], self.s, C) for k, K in enumerate(combined)]
+        solutions = [ridge(K, Y[:, group == k], self.s, C) for k, K in enumerate(combined)]
         order = np.argsort(np.argsort(group, kind="stable"))
         joined = [
             np.concatenate(parts, axis=-1)[..., order] for parts in zip(*solutions, strict=True)

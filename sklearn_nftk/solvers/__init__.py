@@ -2,7 +2,7 @@
 
 from ._hinge import hinge
 from ._oracles import HingeOracle, RidgeOracle
-from ._ridge import C_GRID, loo_errors, ridge, ridge_coefficients
+from ._ridge import C_GRID, loo_errors, loo_scores, ridge, ridge_coefficients
 
 __all__ = [
     "C_GRID",
@@ -10,6 +10,7 @@ __all__ = [
     "RidgeOracle",
     "hinge",
     "loo_errors",
+    "loo_scores",
     "ridge",
     "ridge_coefficients",
 ]

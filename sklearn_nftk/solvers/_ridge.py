@@ -108,6 +108,13 @@ def loo_errors(K, Y, s, grid=C_GRID):
     return np.array([s @ np.sum((Y - solution.loo_scores) ** 2, axis=1) for solution in solutions])
 
 
+def loo_scores(K, Y, s, grid=C_GRID):
+    """Leave-one-out decision values for each C: a list of arrays (n, k); see `loo_errors`."""
+    q = np.sqrt(s)
+    _scale(K, q)
+    return [solution.loo_scores for solution in _Spectrum(K, Y, q).solve(Y, q, grid)]
+
+
 def _factor(K, q, C):
     """Cholesky factor of ``q K q + I / (2 C)`` in place; or None, and ``q K q``.
 

@@ -1,0 +1,69 @@
+"""The kernel machine at given weights: C, dual coefficients, and what classes need besides."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._coding import CodingStudy, choose_coding, one_vs_rest_codes
+from ._targets import fit_temperature
+
+
+class Machine(NamedTuple):
+    """A solved kernel machine; see `Fitted`."""
+
+    C: float
+    dual_coef: np.ndarray
+    intercept: np.ndarray
+    loo_scores: np.ndarray | None = None
+    class_codes: np.ndarray | None = None
+    temperature: float | None = None
+
+
+def solve_machine(problem, chosen):
+    """Choose C and solve every decision.
+
+    Parameters
+    ----------
+    problem : Problem
+        On scaled kernels.
+    chosen : LayerWeights
+
+    Returns
+    -------
+    Machine
+    """
+    C = problem.choose_C(chosen.basis)
+    n_classes = 0 if problem.strata is None else int(problem.strata.max()) + 1
+    codes = one_vs_rest_codes(n_classes) if n_classes else None
+    if problem.options.loss == "hinge":
+        return Machine(C, *problem.hinge(chosen.weights, C), class_codes=codes)
+    solution = problem.ridge(chosen.weights, C)
+    machine = Machine(C, solution.dual_coef.T, solution.intercept, solution.loo_scores, codes)
+    if not n_classes:
+        return machine
+    # Weights with a certificate are those of the one-vs-rest machine.
+    if n_classes > 2 and chosen.dual_gap is None:
+        machine = _coded(problem, chosen, machine)
+    temperature = fit_temperature(machine.loo_scores, problem.Y, problem.sample_weight)
+    return machine._replace(temperature=temperature)
+
+
+def _coded(problem, chosen, machine):
+    """Solve for codes in place of one-vs-rest targets, where these mask classes."""
+    study = CodingStudy(problem.strata, problem.s, problem.order)
+
+    def scores_of_C():
+        if isinstance(problem.options.C, str) and len(problem.grams.scales) == 1:
+            return problem.loo_scores_of_C(chosen.basis), machine.C
+        return {machine.C: machine.loo_scores}, machine.C
+
+    coding, C = choose_coding(study, machine.loo_scores, scores_of_C)
+    if coding is None:
+        return machine
+    solution = problem.ridge_on(coding.codes[problem.strata], chosen.weights, C)
+    loo_scores = solution.loo_scores + coding.offsets
+    # Codes were found on weights that all decisions share.
+    if not study.is_better(study.plain(loo_scores), study.plain(machine.loo_scores)):
+        return machine
+    intercept = solution.intercept + coding.offsets
+    return Machine(C, solution.dual_coef.T, intercept, loo_scores, coding.codes)
