@@ -6,7 +6,6 @@ diagonals. Finite networks are the first source, infinitely wide ones the second
 takes the place of a network.
 """
 
-from functools import partial
 from numbers import Integral
 from typing import ClassVar
 
@@ -107,7 +106,7 @@ def layer_kernels(
         network, X, seed=_DEFAULT_SEED, layers=layers, outputs=outputs, device=device, dtype=dtype,
         n_jobs=n_jobs,
     )  # fmt: skip
-    batch, report = source.prepare(X), partial(progress, enabled=verbose)
+    batch, report = source.prepare(X), _report(verbose)
     if Y is None:
         planes = source.gram(batch, report)
     else:
@@ -162,16 +161,20 @@ def _handed_out(planes, outputs, n_axes):
     return planes if outputs == "per_class" or len(planes) > 1 else planes[0]
 
 
-def _between(source, batch, other, progress):
-    """Kernels of two batches, (H, L, n, m), some rows at a time so that progress can be told."""
+def _report(verbose):
+    return progress if verbose else None
+
+
+def _between(source, batch, other, report):
+    """Kernels of two batches, (H, L, n, m), some rows at a time where somebody is told."""
+    if report is None:
+        return source.block(batch, other)
     shape = (*source.diag(batch[:1]).shape[:2], len(batch), len(other))
     n_bytes = source.dtype.itemsize * np.prod(shape, dtype=object)
     require_memory(n_bytes, f"A kernel stack of shape {shape}")
     rows_of_tiles = slices(len(batch), _ROWS)
-    with progress(len(rows_of_tiles), "layer kernels") as bar:
-        if len(rows_of_tiles) == 1:
-            return source.block(batch, other)
-        planes = np.empty(shape, source.dtype)
+    planes = np.empty(shape, source.dtype)
+    with report(len(rows_of_tiles), "layer kernels") as bar:
         for rows in rows_of_tiles:
             planes[:, :, rows] = source.block(batch[rows], other)
             bar.update()
@@ -350,7 +353,7 @@ class LayerKernels(NetworkParameter, TransformerMixin, BaseEstimator):
         ndarray of shape (n, n, L)
         """
         self._fit_source(X, y, sample_weight)
-        return _handed_out(self._source.gram(self._batch, self._progress()), self.outputs, 2)
+        return _handed_out(self._source.gram(self._batch, _report(self.verbose)), self.outputs, 2)
 
     def transform(self, X):
         """Compute the kernels of samples with the training set.
@@ -366,7 +369,7 @@ class LayerKernels(NetworkParameter, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = validated(self.network, self, X, reset=False)
         batch = self._source.prepare(X)
-        planes = _between(self._source, batch, self._training_batch(), self._progress())
+        planes = _between(self._source, batch, self._training_batch(), _report(self.verbose))
         return _handed_out(planes, self.outputs, 2)
 
     @fit_context(prefer_skip_nested_validation=True)
@@ -390,6 +393,3 @@ class LayerKernels(NetworkParameter, TransformerMixin, BaseEstimator):
         if batch is None:
             batch = self._batch = self._source.prepare(self.X_fit_)
         return batch
-
-    def _progress(self):
-        return partial(progress, enabled=self.verbose)

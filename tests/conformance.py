@@ -1,4 +1,4 @@
-"""What every source of layer kernels promises (`sklearn_nftk.kernels.KernelSource`).
+"""The promises of every source of layer kernels (`sklearn_nftk.kernels.KernelSource`).
 
 A subclass of `SourceConformance` whose name begins with "Test" says how the source is made and for
 which samples, and inherits the tests.

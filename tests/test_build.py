@@ -1,4 +1,4 @@
-"""How `network=` is recognised, drawn and turned into a source of kernels."""
+"""Networks are recognised, drawn, and turned into sources of kernels."""
 
 import pickle
 import sys

@@ -96,7 +96,7 @@ class TestTiedMean(TestInfiniteRNN):
 
 @cache
 def documented():
-    """What the code of the last section of the page defines."""
+    """The module that the code of the last section of the page makes."""
     _, _, section = EXTENDING.read_text().partition("A source of layer kernels\n")
     blocks = [block.partition("\n\n")[2] for block in section.split(".. code-block:: python")[1:]]
     code = [

@@ -65,12 +65,12 @@ class InfiniteMLPKernel(Kernel):
 
     @property
     def hyperparameter_weight_variance(self):
-        """What `theta` says of the weights."""
+        """Coordinates of `theta` for the variances of the weights."""
         return self._hyperparameter("weight_variance")
 
     @property
     def hyperparameter_bias_variance(self):
-        """What `theta` says of the biases."""
+        """Coordinates of `theta` for the variances of the biases."""
         return self._hyperparameter("bias_variance")
 
     def _hyperparameter(self, name):
@@ -111,7 +111,7 @@ class InfiniteMLPKernel(Kernel):
         return self._of_layers(source.diag(source.prepare(X))[0])
 
     def is_stationary(self):
-        """Whether the kernel depends on differences alone: no."""
+        """Return False: the kernel does not depend on differences alone."""
         return False
 
     def _source(self, X):

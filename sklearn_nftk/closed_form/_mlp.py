@@ -1,5 +1,6 @@
 """Layer kernels of the infinitely wide fully connected network, in closed form."""
 
+import numpy as np
 import torch
 
 from ..utils._arrays import check_batch
@@ -37,7 +38,8 @@ class InfiniteMLPKernels(ClosedFormKernels):
         return X
 
     def _batch(self, X):
-        X = torch.tensor(X, dtype=torch.float64, device=self.device)  # arrays may be read-only
+        X = np.require(X, requirements="W")  # torch warns of arrays that it may not write to
+        X = torch.as_tensor(X, dtype=torch.float64, device=self.device)
         unit, first = embed(X, self.weights[0], self.biases[0])
         deviations = standard_deviations(first, self.weights, self.biases, self.dual)
         return RowBatch(unit=(unit, 0), deviations=(deviations, 1))

@@ -77,7 +77,7 @@ def validate_sequences(estimator, X, y="no_validation", *, layout, **checks):
 
 
 def holds_sequences(X):
-    """Whether X is a list, tuple or object array of sequences that are not all of one shape."""
+    """Tell a list, tuple or object array of sequences that are not all of one shape."""
     if isinstance(X, np.ndarray):
         return X.dtype == object and X.ndim == 1 and len(X) > 0 and _is_sequence(X[0])
     if not isinstance(X, list | tuple) or not len(X) or not all(_is_sequence(x) for x in X):
@@ -145,14 +145,14 @@ def lengths(X, name="X"):
     """
     present = ~np.isnan(X)
     steps = present.any(axis=2)
-    found = steps.sum(axis=1)
-    if not found.all():
+    n_steps = steps.sum(axis=1)
+    if not n_steps.all():
         raise ValueError(
-            f"Found sequence with 0 time steps: {name}[{int(found.argmin())}] is NaN throughout."
+            f"Found sequence with 0 time steps: {name}[{int(n_steps.argmin())}] is NaN throughout."
         )
-    if not np.array_equal(present.all(axis=2), np.arange(X.shape[1]) < found[:, None]):
+    if not np.array_equal(present.all(axis=2), np.arange(X.shape[1]) < n_steps[:, None]):
         raise ValueError(
             f"Input {name} contains NaN. NaN may only mark the end of a sequence: all channels of "
             "the steps after its last."
         )
-    return found
+    return n_steps

@@ -74,7 +74,7 @@ class ClosedFormKernels(KernelSource):
 
     @abstractmethod
     def _batch(self, X):
-        """What is known of each of the validated samples: a `RowBatch`."""
+        """Compute what is known of each of the validated samples: a `RowBatch`."""
 
     @abstractmethod
     def _planes(self, x, y):
@@ -134,13 +134,14 @@ class ClosedFormKernels(KernelSource):
     def tiles(self, batch, progress=None):
         """Yield ``(rows, columns, tile)`` of the upper half of the kernels of a batch."""
         size = self._tile_rows(batch, batch)
-        yield from computed_tiles(
+        for rows, columns, planes in computed_tiles(
             self._tile, batch, size=size, n_jobs=self.n_jobs, progress=progress
-        )
+        ):
+            yield rows, columns, np.stack(planes)[None]
 
     def diag(self, batch):
         """``Theta_l(x, x)``, shape (1, L, n)."""
-        return batch.diagonal.to(getattr(torch, self.dtype.name)).cpu().numpy()[None]
+        return self._delivered(batch.diagonal)[None]
 
     # -- tiles ----------------------------------------------------------------------------------
 
@@ -159,13 +160,20 @@ class ClosedFormKernels(KernelSource):
             n_jobs=n_jobs or self.n_jobs,
             progress=progress,
         ):
-            out[:, :, rows, columns] = tile
-            if y is None and rows != columns:
-                out[:, :, columns, rows] = tile.swapaxes(2, 3)
+            for whole, plane in zip(out[0], tile, strict=True):
+                whole[rows, columns] = plane
+                if y is None and rows != columns:
+                    whole[columns, rows] = plane.T
         return out
 
     def _tile(self, x, y=None):
-        """Kernels of two batches at once, or in smaller tiles where the device has no room."""
+        """Kernels of two batches at once, or in smaller tiles where the device has no room.
+
+        Returns
+        -------
+        sequence of L ndarrays of shape (n, m)
+            Not put together, which would be one copy more.
+        """
         try:
             return self._at_once(x, y)
         except torch.OutOfMemoryError:
@@ -173,7 +181,7 @@ class ClosedFormKernels(KernelSource):
             if not size:
                 raise
         torch.cuda.empty_cache()
-        return self._assembled(x, y, size=size, n_jobs=1)
+        return self._assembled(x, y, size=size, n_jobs=1)[0]
 
     def _at_once(self, x, y):
         with _constants(), full_precision():
@@ -183,10 +191,10 @@ class ClosedFormKernels(KernelSource):
             planes = [(plane + plane.mT) / 2 for plane in planes]
             for plane, diagonal in zip(planes, x.diagonal, strict=True):
                 plane.diagonal().copy_(diagonal)
-        tile = np.empty((1, len(planes), *planes[0].shape), self.dtype)
-        for values, plane in zip(tile[0], planes, strict=True):
-            torch.from_numpy(values).copy_(plane)
-        return tile
+        return [self._delivered(plane) for plane in planes]
+
+    def _delivered(self, values):
+        return values.to(getattr(torch, self.dtype.name)).cpu().numpy()
 
     def _grouped(self, planes):
         return [
@@ -202,7 +210,7 @@ class ClosedFormKernels(KernelSource):
 
 
 class RowBatch:
-    """What is known of the samples of a batch: tensors, each with an axis for the samples.
+    """Samples of a batch as the recursions see them: tensors, each with an axis for the samples.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What specifications of infinitely wide networks share."""
+"""The base of specifications of infinitely wide networks."""
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone

@@ -62,8 +62,8 @@ class InfiniteRNN(InfiniteNetwork):
         parameters at one step, "t=-1" (the last step), "t=-2", ..., and "readout"; steps from the
         start, "t=0", ..., for "mean-untied"; not with "mean-tied".
     n_steps : int or None, default=None
-        How many steps "time" tells apart; the last group takes all others. None is the length of
-        the longest training sequence.
+        Number of steps that "time" distinguishes; the last group takes all others. None is the
+        length of the longest training sequence.
     negative_slope : float, default=0.01
         Of "leaky_relu".
     layout : {"time_first", "channels_first"}, default="time_first"
