@@ -52,13 +52,14 @@ def test_reads_csv_with_categories_and_missing_values(csv, capsys):
 
 def test_explains_decisions_right_and_wrong(tmp_path):
     command = [sys.executable, "-m", "sklearn_nftk", "explain", "--network", "16"]
+    command += ["--resamples", "5"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "on 450 samples that were not trained on, 1347 training examples" in run.stdout
     assert "4 decisions explained in report.html" in run.stdout
     assert run.stderr == ""
     page = (tmp_path / "report.html").read_text()
     assert page.count("<span class='right'>") == page.count("<span class='wrong'>") == 2
-    assert "bootstrap resamples" in page
+    assert "Intervals are of 5 bootstrap resamples" in page
     assert "Scores without each layer" in page
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils import check_scalar
+from torch import nn
 
 from .._training import training_contributions
 from .._unwrap import decision_names, final_estimator
@@ -141,9 +142,6 @@ class TrainingContributionsDisplay:
         rows = np.arange(n_samples)
         indices, values, totals = _largest_of_each_sign(contributions[rows, chosen], top)
         names = decision_names(machine)
-        # Stacks of kernels and sequences are no pictures, though some have the shape of one.
-        network = getattr(machine, "network_", None)
-        own = hasattr(machine, "X_fit_") and not getattr(network, "accepts_sequences", False)
         return cls(
             indices,
             values,
@@ -152,15 +150,13 @@ class TrainingContributionsDisplay:
             names=[names[c] for c in chosen],
             sides=[_sides(machine, names[c]) for c in chosen],
             labels=labels,
-            images=_pictures(
-                images,
-                X if own and hasattr(X, "shape") else None,
-                n_samples,
-                image_shape,
-                "images",
-            ),
+            images=_pictures(images, _own_pictures(machine, X), n_samples, image_shape, "images"),
             train_images=_pictures(
-                train_images, machine.X_fit_ if own else None, n_train, image_shape, "train_images"
+                train_images,
+                _own_pictures(machine, getattr(machine, "X_fit_", None)),
+                n_train,
+                image_shape,
+                "train_images",
             ),
         )
 
@@ -316,6 +312,14 @@ def _sides(machine, name):
     if len(machine.classes_) == 2:
         return f"for {machine.classes_[1]}", f"for {machine.classes_[0]}"
     return f"for {name}", f"against {name}"
+
+
+def _own_pictures(machine, X):
+    """Samples where they may be pictures, else None."""
+    if not hasattr(machine, "X_fit_") or not hasattr(X, "shape"):
+        return None  # stacks of kernels, and lists
+    # Samples of two axes are pictures to a torch module, and sequences to other networks.
+    return X if np.ndim(X) != 3 or isinstance(machine.network_, nn.Module) else None
 
 
 def _pictures(given, default, n, image_shape, name):
