@@ -160,7 +160,7 @@ def test_users_module_is_left_as_it_was(fails, rng):
     before = state(module)
     X = rng.standard_normal((6, 5))
     if fails:
-        with pytest.raises(ValueError, match="batches of any size.*more than three samples"):
+        with pytest.raises(ValueError, match=r"batches of any size.*more than three samples"):
             layer_kernels(module, X, dtype="float64")
     else:
         layer_kernels(module, X, dtype="float64")

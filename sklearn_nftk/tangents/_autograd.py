@@ -75,7 +75,8 @@ class _Switch:
     def _add(self, n):
         with self._lock:
             self._users += n
-            torch._C._functorch._set_vmap_fallback_warning_enabled(not self._users)
+            functorch = torch._C._functorch
+            functorch._set_vmap_fallback_warning_enabled(not self._users)  # type: ignore[attr-defined]
 
     @contextmanager
     def __call__(self):

@@ -41,6 +41,11 @@ def named_errors(what, x):
     except Exception as error:
         sizes = ", ".join(map(str, ("n", *x.shape[1:])))
         first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+        if x.is_floating_point() and "'indices'" in first_line:
+            first_line = (
+                "float X reaches an embedding, which looks up integers; give X as integers or cast "
+                "them in forward."
+            )
         raise NetworkError(f"network cannot {what} X of shape ({sizes}): {first_line}") from error
 
 

@@ -103,11 +103,11 @@ def _outputs_of_any_size(network, x):
             errors[size] = error
     if not outputs:
         raise next(iter(errors.values()))
-    for size, error in errors.items():
+    for size, reason in errors.items():
         raise ValueError(
             f"network must take batches of any size; it takes {next(iter(outputs))} samples, but "
-            f"for {size}: {error}"
-        ) from error
+            f"for {size}: {reason}"
+        ) from reason
     return outputs
 
 
@@ -177,7 +177,7 @@ def _graph(output):
             yield node
 
 
-def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions, groups, scale):
+def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions, scale):
     """Names of the layers whose kernels among a few samples differ from autograd's.
 
     With random weights w of the samples, ``w' Theta_l w`` from the factors is compared with the
@@ -198,8 +198,6 @@ def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions,
         Of the samples in their batch.
     positions : list of k int
         Of the samples in X, for the message.
-    groups : list of slice
-        Which samples go through the network together, away from the others of their batch.
     scale : float
         Of the outputs.
 
@@ -214,7 +212,8 @@ def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions,
     by_name = dict(network.named_parameters())
     parameters = [by_name[name] for name in names]
     totals: list[torch.Tensor] = []
-    for group in groups:
+    # In two groups, so that every sample has lost some of its neighbours.
+    for group in [slice(0, None, 2), slice(1, None, 2)][: len(x)]:
         f = outputs_of(network, x[group])
         _require_unmixed(f.detach(), outputs[group], scale, positions[group])
         weighted = (head(f) * weights[group].to(f.dtype)).sum()

@@ -1,4 +1,4 @@
-"""From samples to factors: forward and backward passes, rules, and the comparison with autograd."""
+"""From samples to factors: passes, rules, autograd, and what they are compared with."""
 
 import numpy as np
 import torch
@@ -65,18 +65,19 @@ class Passes:
             H.
         """
         weights = torch.ones(n_heads, dtype=self.dtype, device=self.device)
-        alone = [slice(row, row + 1) for row in range(len(x))]
         while True:
             try:
                 f, uses = self._capture(x, heads)
                 factors = self._factors(x, heads, uses)
                 self._require_finite(factors)
                 self._output_scale = scale_of(f)
-                self._compare(x, f, factors, heads, weights, positions, alone)
+                self._compare(x, f, factors, heads, weights, positions)
                 break
             except PlanChangedError:
                 pass
-        self.sizes.measure(len(x), n_heads, factors, (u for of_one in uses.values() for u in of_one))
+        self.sizes.measure(
+            len(x), n_heads, factors, (u for of_one in uses.values() for u in of_one)
+        )
 
     def factors(self, X, heads, weights):
         """Factors of samples, a few at a time where their passes are large.
@@ -113,11 +114,9 @@ class Passes:
         factors = self._factors(x, heads, uses)
         if not self._takes_one_way:
             some = self._some_rows(len(x), len(X))
-            # In two groups, so that every sample has lost some of its neighbours.
-            groups = [slice(0, None, 2), slice(1, None, 2)][: len(some)]
             positions = [rows.start + row for row in some]
             self._output_scale = max(self._output_scale, scale_of(f))
-            self._compare(x[some], f[some], factors[some], heads, weights, positions, groups)
+            self._compare(x[some], f[some], factors[some], heads, weights, positions)
         return factors
 
     def _some_rows(self, n, n_batch):
@@ -127,7 +126,7 @@ class Passes:
         offset = self._n_passes * 0.618 % 1
         return [int((row + offset) * n / k) for row in range(k)]
 
-    def _compare(self, x, f, factors, heads, weights, positions, groups):
+    def _compare(self, x, f, factors, heads, weights, positions):
         """Change the plan where kernels differ from autograd's."""
         wrong = disagreeing_layers(
             self.network,
@@ -137,7 +136,6 @@ class Passes:
             factors.combined(weights),
             f,
             positions=positions,
-            groups=groups,
             scale=self._output_scale,
         )
         if wrong:

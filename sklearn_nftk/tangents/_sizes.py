@@ -44,9 +44,8 @@ class Sizes:
         n_samples, n_heads : int
             Of the pass.
         factors : Factors
-        uses : iterable of Use
+        uses : list of Use
         """
-        uses = list(uses)
         of_uses = sum(u.inputs.nbytes for u in uses), sum(u.gradients.nbytes for u in uses)
         self.of_factors, self.of_uses = (
             (-(-once // n_samples), -(-each // (n_samples * n_heads)))

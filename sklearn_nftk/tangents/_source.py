@@ -1,6 +1,7 @@
 """Layer kernels of a torch network: the first kernel source."""
 
 import copy
+import math
 import threading
 from contextlib import contextmanager
 from functools import partial
@@ -94,7 +95,8 @@ class TangentKernels(KernelSource):
 
     def _build(self, network, layers, device, dtype):
         self._lock = threading.RLock()
-        self.n_outputs = self._n_heads = None  # until `check`
+        self.n_outputs = None  # until `check`
+        self._n_heads = 0
         self.device = torch.device(device)
         self._dtype = resolve_dtype(dtype, None)
         self.dtype = np.dtype(str(self._dtype).removeprefix("torch."))
@@ -225,10 +227,7 @@ class TangentKernels(KernelSource):
     def diag(self, batch):
         """Kernels of each sample with itself, shape (H, L, n), in O(n) time and memory."""
         factors = self._current(batch)
-        if factors is None:
-            diagonals = self._deferred_diagonals(batch)
-        else:
-            diagonals = factors.diagonals()
+        diagonals = self._deferred_diagonals(batch) if factors is None else factors.diagonals()
         diagonals = diagonals.cpu().numpy()
         return diagonals if self.per_output else diagonals.sum(axis=0, keepdims=True)
 
@@ -241,7 +240,7 @@ class TangentKernels(KernelSource):
             len(batch),
             len(batch if other is None else other),
         )
-        n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
+        n_bytes = self.dtype.itemsize * math.prod(shape)
         require_memory(n_bytes, f"A kernel stack of shape {shape}")
         x, y = self._matched(batch, other)
         kept = x is not None and (other is None or y is not None)
@@ -272,7 +271,7 @@ class TangentKernels(KernelSource):
         On a GPU they are gathered where they are computed if they fit there, and streamed to host
         memory otherwise.
         """
-        n_bytes = self.dtype.itemsize * np.prod(shape, dtype=object)
+        n_bytes = self.dtype.itemsize * math.prod(shape)
         resident = self._may_stay(n_bytes)
         out = empty(shape, self._dtype, self.device if resident else torch.device("cpu"))
         shares = slices(self._n_heads, share)
