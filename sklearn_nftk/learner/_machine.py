@@ -36,7 +36,8 @@ def solve_machine(problem, chosen):
     n_classes = 0 if problem.strata is None else int(problem.strata.max()) + 1
     codes = one_vs_rest_codes(n_classes) if n_classes else None
     if problem.options.loss == "hinge":
-        return Machine(C, *problem.hinge(chosen.weights, C), class_codes=codes)
+        dual_coef, intercept = problem.hinge(chosen.weights, C)
+        return Machine(C, dual_coef, intercept, class_codes=codes)
     solution = problem.ridge(chosen.weights, C)
     machine = Machine(C, solution.dual_coef.T, solution.intercept, solution.loo_scores, codes)
     if not n_classes:
