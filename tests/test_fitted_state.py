@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import skops.io
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -20,7 +21,7 @@ from sklearn_nftk.inspection import (
     training_contributions,
     weight_stability,
 )
-from sklearn_nftk.networks import MLP, InfiniteMLP
+from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN
 
 NETWORK = MLP((16, 16), random_state=0)
 OTHERS = {
@@ -177,3 +178,35 @@ def test_grids_reach_into_the_default_network(in_pipeline, three_classes):
     assert clone(plain).set_params(C=2.0).network is None
     with pytest.raises(ValueError, match="Invalid parameter 'depth'"):
         clone(plain).set_params(network__depth=3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MultiLayerNTKClassifier(random_state=0),
+        MultiLayerNTKClassifier(NETWORK, normalize="cosine", loss="hinge"),
+        MultiLayerNTKClassifier(NETWORK, kernel_weights="margin"),
+        MultiLayerNTKClassifier(InfiniteMLP()),
+        MultiLayerNTKClassifier(InfiniteRNN()),
+        make_pipeline(StandardScaler(), MultiLayerNTKClassifier(NETWORK, dtype="float32")),
+    ],
+    ids=str,
+)
+def test_skops_writes_and_reads_what_was_fitted(model, three_classes):
+    X, y = three_classes
+    written = skops.io.dumps(model.fit(X, y))
+    types = skops.io.get_untrusted_types(data=written)
+    assert {name.partition(".")[0] for name in types} <= {"sklearn_nftk", "numpy", "torch"}
+    read = skops.io.loads(written, trusted=types)
+    assert_allclose(read.decision_function(X), model.decision_function(X), rtol=1e-10)
+    assert_allclose(layer_contributions(read, X), layer_contributions(model, X), rtol=1e-10)
+
+
+def test_default_networks_are_written_without_torch(three_classes):
+    written = skops.io.dumps(MultiLayerNTKClassifier(random_state=0).fit(*three_classes))
+    assert not any("torch" in name for name in skops.io.get_untrusted_types(data=written))
+
+
+def test_libsvm_is_silent(three_classes, capfd):
+    MultiLayerNTKClassifier(NETWORK, loss="hinge", kernel_weights="margin").fit(*three_classes)
+    assert capfd.readouterr().out == ""

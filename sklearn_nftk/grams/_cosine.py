@@ -20,7 +20,11 @@ class CosineKernels(KernelSource):
         self.layer_names = source.layer_names
         self.dtype = source.dtype
         self.n_outputs = source.n_outputs
-        self.network = getattr(source, "network", source)
+
+    @property
+    def network(self):
+        """Network of the other source."""
+        return getattr(self.source, "network", self.source)
 
     def prepare(self, X):
         """Validate samples; their batch knows their norms."""

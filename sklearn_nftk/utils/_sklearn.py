@@ -123,6 +123,7 @@ def libsvm(K, y, C, sample_weight, *, tol, cache_size, max_iter=-1):
     ValueError
         If the solution is not finite.
     """
+    _libsvm.set_verbosity_wrap(0)  # it talks unless it is told not to
     support, _, _, coefficients, intercept, *_, n_iter = _libsvm.fit(
         K, y.astype(np.float64), kernel="precomputed", C=C, tol=tol, cache_size=cache_size,
         max_iter=max_iter, sample_weight=np.asarray(sample_weight, dtype=np.float64),
