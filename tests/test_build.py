@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from sklearn_nftk import MultiLayerNTKClassifier
+from sklearn_nftk.closed_form._dual import _rule
 from sklearn_nftk.kernels import KernelSource, LayerKernels, layer_kernels, layer_names
 from sklearn_nftk.networks import (
     MLP,
@@ -331,6 +332,18 @@ def test_closed_forms_do_not_mind_what_surrounds_them(network, rng):
         source = network.kernel_source(X)
         batch = source.prepare(X)
     assert_array_equal(source.gram(batch)[0], np.moveaxis(expected, 2, 0))
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_gradients_do_not_mind_what_surrounds_them(activation, rng):
+    X, kernel = rng.standard_normal((5, 3)), InfiniteMLP(2, activation).to_gp_kernel()
+    _rule.cache_clear()
+    gradients = []
+    for surroundings in (torch.inference_mode, torch.no_grad, torch.enable_grad):
+        with surroundings():
+            gradients.append(kernel(X, eval_gradient=True)[1])
+    assert_array_equal(gradients[0], gradients[2])
+    assert_array_equal(gradients[1], gradients[2])
 
 
 def test_closed_forms_carry_their_specification(monkeypatch, rng):

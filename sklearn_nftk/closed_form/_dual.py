@@ -216,6 +216,7 @@ def _tails(a):
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # what is kept must serve derivatives too
 def _rule(device):
     """Nodes, weights, and ``w_q h_k(x_q)``, shape (Q, K), of Gauss-Hermite quadrature."""
     rule = _with_basis(*roots_hermitenorm(N_NODES))
@@ -223,6 +224,7 @@ def _rule(device):
 
 
 @lru_cache(maxsize=1)
+@torch.inference_mode(False)
 def _fine_rule():
     """Those of the trapezoidal rule, whose nodes are many and evenly spaced."""
     nodes = np.linspace(-12, 12, 8 * N_NODES)

@@ -136,13 +136,17 @@ class InfiniteMLPKernel(Kernel):
         """``dK / d theta``, shape (n, n, n_theta), tile by tile."""
         n, n_theta = len(X), len(self.theta)
         gradient = np.empty((n_theta, n, n))
+        with torch.inference_mode(False):  # in which derivatives would be wrong without a word
+            self._fill(gradient, X)
+        return np.moveaxis(gradient, 0, -1)
+
+    def _fill(self, gradient, X):
         X = torch.tensor(X, dtype=torch.float64)
         for index, plane in enumerate(gradient):
-            for rows, columns in upper_tiles(n, _TILE_ROWS):
+            for rows, columns in upper_tiles(len(X), _TILE_ROWS):
                 tile = self._derivative(X[rows], X[columns], index)
                 plane[rows, columns] = tile
                 plane[columns, rows] = tile.T
-        return np.moveaxis(gradient, 0, -1)
 
     def _derivative(self, x, z, index):
         """Derivative of the kernel of x and z along one coordinate of `theta`, by autograd."""

@@ -1,7 +1,6 @@
 """Kernel sources in closed form: what all of them share, tile by tile, in torch and float64."""
 
 from abc import abstractmethod
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -101,7 +100,7 @@ class ClosedFormKernels(KernelSource):
             If samples are not accepted, or a kernel value overflows; the message names the layer.
         """
         X = self._checked(X)
-        with _constants():
+        with torch.no_grad():
             batch = self._batch(X)
             batch.diagonal = torch.stack(self._grouped(self._diagonal(batch)))
         # |Theta(x, z)|^2 <= Theta(x, x) Theta(z, z): finite diagonals are enough.
@@ -184,7 +183,7 @@ class ClosedFormKernels(KernelSource):
         return self._assembled(x, y, size=size, n_jobs=1)[0]
 
     def _at_once(self, x, y):
-        with _constants(), full_precision():
+        with torch.no_grad(), full_precision():
             planes = self._grouped(self._planes(x, x if y is None else y))
         if y is None:
             # Rounding in products is not symmetric, and on the diagonal it would be amplified.
@@ -249,13 +248,3 @@ class RowBatch:
         """Bytes of all tensors."""
         tensors = [getattr(self, name) for name in self._axes]
         return sum(t.nbytes for t in (*tensors, self.diagonal) if t is not None)
-
-
-@contextmanager
-def _constants():
-    """No graph is recorded, whatever surrounds the package.
-
-    Dual activations take derivatives in here, which inference mode would not allow.
-    """
-    with torch.inference_mode(False), torch.no_grad():
-        yield
