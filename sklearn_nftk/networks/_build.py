@@ -2,10 +2,9 @@
 
 import inspect
 
-from sklearn.utils.validation import validate_data
-
 from ..utils._arrays import check_batch
 from ..utils._kernel_source import KernelSource
+from ..utils._sklearn import validate_data
 from ._mlp import MLP
 from ._modules import recognised
 
