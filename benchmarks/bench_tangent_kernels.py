@@ -4,9 +4,10 @@ The floor of an MLP is the plain matrix products its Grams are made of, in full 
 process. The alternative forms the Jacobian of every sample with ``vmap(jacrev)``, as the PyTorch
 tutorial on neural tangent kernels does, and contracts it layer by layer. Times are the best of a
 few rounds in which the ways take turns; memory is the peak of a fresh process (Linux) above what
-it held before.
+it held before. With ``--busy`` the Grams of the MLP alone are compared with their floor, quiet and
+with two busy loops of equal priority beside both; ratios are the median over rounds.
 
-Run: ``python benchmarks/bench_tangent_kernels.py``.
+Run: ``python benchmarks/bench_tangent_kernels.py [--busy]``.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -197,6 +199,44 @@ def race(names, module, X, rounds):
     return best
 
 
+@contextmanager
+def busy_loops(n):
+    """Keep n cores busy by other processes."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def median_ratio(names, module, X, rounds=5):
+    """Median over rounds of the ratio of two ways' seconds, the first round not counted."""
+    ratios = []
+    for _ in range(rounds + 1):
+        seconds = []
+        for name in names:
+            start = time.perf_counter()
+            WAYS[name](module, X)
+            seconds.append(time.perf_counter() - start)
+        ratios.append(seconds[0] / seconds[1])
+    return float(np.median(ratios[1:]))
+
+
+def beside_busy_loops():
+    """Of the Grams to their floor, quiet and busy, with all threads and with one."""
+    module, X = problem("mlp", 4000)
+    results = Printed()
+    for n_threads in dict.fromkeys([torch.get_num_threads(), 1]):
+        torch.set_num_threads(n_threads)
+        for n_loops in (0, 2):
+            name = f"mlp n=4000, ours / full products, {n_threads} threads, {n_loops} busy loops"
+            with busy_loops(n_loops):
+                results[name] = median_ratio(["ours", "floor"], module, X)
+    return results
+
+
 def peak(way, kind, n, working_memory=1024):
     """MiB above what the process held before, measured in a fresh process."""
     command = [sys.executable, __file__, "--memory-of", way, kind, str(n), str(working_memory)]
@@ -244,9 +284,13 @@ def growth():
 def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--memory-of", nargs=4, help=argparse.SUPPRESS)
+    options.add_argument("--busy", action="store_true", help="beside two busy loops, and quiet")
     arguments = options.parse_args()
     if arguments.memory_of:
         measure_memory(*arguments.memory_of)
+        return
+    if arguments.busy:
+        keep("tangent_kernels_busy", {"ratios": beside_busy_loops()})
         return
     results = Printed()
 

@@ -6,12 +6,9 @@ from typing import Any
 import numpy as np
 
 from ._arrays import check_batch
-from ._memory import require_memory, working_memory
+from ._memory import require_memory
 from ._progress import silent
-from ._tiles import computed_tiles
-
-# Rows and columns of a tile where a source has no wishes of its own.
-_TILE_ROWS = 1024
+from ._tiles import computed_tiles, tile_rows
 
 
 class KernelSource(ABC):
@@ -31,6 +28,9 @@ class KernelSource(ABC):
         L names.
     dtype : numpy.dtype
         Of the kernels; float64 unless a source says otherwise.
+    n_jobs : int or None
+        Tiles computed at once: `block` is called by as many threads. None is all that joblib,
+        torch and BLAS may use; a source that is not made for threads says 1.
     n_outputs : int or None
         Outputs of the network, None where outputs have no meaning.
 
@@ -55,6 +55,7 @@ class KernelSource(ABC):
 
     layer_names: list[str]
     dtype: np.dtype = np.dtype(np.float64)
+    n_jobs: int | None = None
     n_outputs: int | None = None
 
     def prepare(self, X: Any) -> Any:
@@ -111,9 +112,10 @@ class KernelSource(ABC):
         tile : ndarray of shape (H, L, len(rows), len(columns))
         """
         n_planes = self.diag(batch[:1]).shape[0] * len(self.layer_names)
-        affordable = int((working_memory() / (3 * n_planes * self.dtype.itemsize)) ** 0.5)
-        size = max(1, min(_TILE_ROWS, affordable))
-        yield from computed_tiles(self.block, batch, size=size, progress=progress)
+        size = tile_rows(3 * n_planes * self.dtype.itemsize, n_jobs=self.n_jobs)
+        yield from computed_tiles(
+            self.block, batch, size=size, n_jobs=self.n_jobs, progress=progress
+        )
 
     def gram(self, batch: Any, progress: Any = None) -> np.ndarray:
         """Kernels of a batch with itself, in memory.

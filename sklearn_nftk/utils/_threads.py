@@ -27,6 +27,10 @@ def computed(function, arguments, n_jobs=None):
     joblib's tasks. Arguments are drawn, and results handed out, as there is room: at most
     `in_flight` of them are in memory. With one thread nothing runs before it is asked for.
 
+    Who takes the results works beside the threads: more than copies is better done in `function`,
+    and products of torch under `one_torch_thread`, or its threads wait for each other at every
+    one of them while the cores are busy.
+
     Parameters
     ----------
     function : callable
