@@ -9,7 +9,7 @@ from ..utils._device import free_memory, full_precision, resolve_device
 from ..utils._groups import check_layers, group_by_patterns
 from ..utils._kernel_source import KernelSource
 from ..utils._memory import require_memory
-from ..utils._tiles import computed_tiles
+from ..utils._tiles import computed_tiles, tile_rows
 
 # GPUs want more at once than what stays in the caches of a CPU.
 _GPU_TILE_ROWS = 4096
@@ -203,9 +203,10 @@ class ClosedFormKernels(KernelSource):
 
     def _tile_rows(self, x, y):
         per_pair = self._bytes_per_pair(x, y)
-        preferred = self.cpu_tile_rows if self.device.type == "cpu" else _GPU_TILE_ROWS
+        if self.device.type == "cpu":
+            return tile_rows(per_pair, n_jobs=self.n_jobs, most=self.cpu_tile_rows)
         affordable = int((free_memory(self.device) / per_pair) ** 0.5)
-        return max(1, min(preferred, affordable))
+        return max(1, min(_GPU_TILE_ROWS, affordable))
 
 
 class RowBatch:
