@@ -148,6 +148,27 @@ def test_networks_that_look_at_their_batch_are_exact(name, memory, seed):
             assert_allclose(one, expected[:, i : i + 1, :N], **tolerance)
 
 
+@pytest.mark.parametrize("method", ["gram", "block", "tiles"])
+@pytest.mark.parametrize("name", ["sorted", "repeated", "experts"])
+def test_a_plan_may_change_from_slice_to_slice(name, method):
+    """Factors of rows that were made before the change are made again."""
+    module, X, expected = case(name, 3)
+    source = TangentKernels(copy.deepcopy(module))
+    source.check(X[:4])
+    version = source.passes.plan.version
+    X, expected = X[:28], expected[:, :28, :28]
+    with config_context(working_memory=4e-3):
+        x, z = source.prepare(X), source.prepare(X)
+        assert x.nbytes == z.nbytes == 0
+        if method == "tiles":
+            for rows, columns, tile in source.tiles(x):
+                assert_allclose(tile[0], expected[:, rows, columns], rtol=1e-9, atol=1e-12)
+        else:
+            kernels = source.gram(x) if method == "gram" else source.block(x, z)
+            assert_allclose(kernels[0], expected, rtol=1e-9, atol=1e-12)
+    assert source.passes.plan.version > version or name == "experts"
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_batches_of_an_older_plan_are_made_again(name):
     """Those that estimators keep, and their slices: a plan that changes may not mix factors."""

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import torch
 from joblib import effective_n_jobs
-from torch import nn
 
 from ..utils._arrays import check_batch
 from ..utils._device import empty, resolve_device, resolve_dtype
@@ -19,11 +18,12 @@ from ..utils._progress import silent
 from ..utils._tiles import computed_tiles, slices, with_smaller_tiles
 from ._batches import Batch
 from ._capture import HEADS
-from ._check import check_module, check_network
+from ._check import check_network
 from ._layers import Layer, group_layers
+from ._module import check_module, replace_inference_tensors
 from ._passes import Passes
 from ._sizes import Sizes
-from ._tiles import kernel_tile, layer_tile, matched_slices
+from ._tiles import kernel_tile, matched_slices, write_tile
 from ._transfer import Transfer
 
 _CHECKED_SAMPLES = 8
@@ -102,7 +102,7 @@ class TangentKernels(KernelSource):
         self.dtype = np.dtype(str(self._dtype).removeprefix("torch."))
         self._heads, self.per_output = HEADS[self.outputs]
         with self._passing():
-            _replace_inference_tensors(network)
+            replace_inference_tensors(network)
             self._network = network.eval().to(device=self.device, dtype=self._dtype)
         self.layers = layers
         self.layer_names = [layer.name for layer in layers]
@@ -289,23 +289,12 @@ class TangentKernels(KernelSource):
                 for rows, columns, mine, others in matched_slices(x, y, size):
                     plane = planes[:, :, rows, columns]
                     mirrored = planes[:, :, columns, rows].mT if y is None and others else None
-                    self._write(plane, mirrored, mine, others, add, None if resident else transfer)
+                    write_tile(
+                        plane, mirrored, mine, others, per_output=self.per_output, add=add,
+                        transfer=None if resident else transfer,
+                    )  # fmt: skip
                     bar.update()
         return out.cpu().numpy()
-
-    def _write(self, planes, mirrored, x, y, add, transfer):
-        """Write a tile, layer by layer, and its mirror image."""
-        for index, parts in enumerate(x.layers):
-            plane = planes[:, index]
-            image = None if mirrored is None else mirrored[:, index]
-            there = not (add or transfer)
-            tile = plane if there else parts[0].gradient_like(plane.shape)
-            layer_tile(parts, None if y is None else y.layers[index], tile, self.per_output)
-            deliver = partial(_deliver, plane, image, add)
-            if transfer:
-                transfer.send(tile, deliver)
-            else:
-                deliver(tile)
 
     def _may_stay(self, n_bytes):
         return self._sizes.fits_on_device(n_bytes)
@@ -437,29 +426,3 @@ class _Slices:
         if self.batch.deferred:
             return self.source._factors_of(self.batch.X[rows], self.heads)
         return self.source._current(self.batch)[rows]
-
-
-def _deliver(plane, mirrored, add, tile):
-    """Put a tile where it belongs, and where its mirror image does."""
-    if add:
-        plane += tile
-    elif tile is not plane:
-        plane.copy_(tile)
-    if mirrored is not None:
-        mirrored.copy_(plane)
-
-
-def _replace_inference_tensors(network):
-    """Replace tensors that were made in inference mode, which autograd cannot use."""
-    replaced: dict[int, torch.Tensor] = {}
-    for module in network.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is None or not tensor.is_inference():
-                    continue
-                if id(tensor) not in replaced:
-                    clone = tensor.clone()
-                    if isinstance(tensor, nn.Parameter):
-                        clone = nn.Parameter(clone, requires_grad=tensor.requires_grad)
-                    replaced[id(tensor)] = clone
-                tensors[name] = replaced[id(tensor)]
