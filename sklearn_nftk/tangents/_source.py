@@ -234,12 +234,8 @@ class TangentKernels(KernelSource):
     # -- kernels from factors -------------------------------------------------------------------
 
     def _kernels(self, batch, other, progress):
-        shape = (
-            self._n_heads if self.per_output else 1,
-            len(self.layers),
-            len(batch),
-            len(batch if other is None else other),
-        )
+        n_columns = len(batch if other is None else other)
+        shape = (self._n_kernels, len(self.layers), len(batch), n_columns)
         n_bytes = self.dtype.itemsize * math.prod(shape)
         require_memory(n_bytes, f"A kernel stack of shape {shape}")
         x, y = self._matched(batch, other)
@@ -251,10 +247,11 @@ class TangentKernels(KernelSource):
         return with_smaller_tiles(in_turn, self._tile_rows(share * sliced))
 
     def _computed_tiles(self, x, y, progress):
+        # Tiles that are handed around hold all layers, and as many are there as there are workers.
+        n_planes = self._n_kernels * len(self.layers) * effective_n_jobs(self.n_jobs)
+        size = self._sizes.tile_rows(n_planes)
         tile = partial(kernel_tile, per_output=self.per_output)
-        return computed_tiles(
-            tile, x, y, size=self._tile_rows(), n_jobs=self.n_jobs, progress=progress
-        )
+        return computed_tiles(tile, x, y, size=size, n_jobs=self.n_jobs, progress=progress)
 
     def _gathered(self, x, y, shape, progress):
         """Kernels from tiles that come back from wherever they were computed."""
@@ -300,7 +297,11 @@ class TangentKernels(KernelSource):
         return self._sizes.fits_on_device(n_bytes)
 
     def _tile_rows(self, made_heads=0):
-        return self._sizes.tile_rows(self._n_heads if self.per_output else 1, made_heads)
+        return self._sizes.tile_rows(self._n_kernels, made_heads)
+
+    @property
+    def _n_kernels(self):
+        return self._n_heads if self.per_output else 1
 
     # -- factors from batches -------------------------------------------------------------------
 
