@@ -1,8 +1,11 @@
 """Networks that take another way for each batch, and networks without a tangent kernel."""
 
 import copy
-import threading
+import pickle
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from torch.utils.checkpoint import checkpoint
 
 from sklearn_nftk.tangents import TangentKernels
+from sklearn_nftk.tangents._tiles import kernel_tile
 
 from . import reference
 
@@ -148,6 +152,27 @@ def test_networks_that_look_at_their_batch_are_exact(name, memory, seed):
             assert_allclose(one, expected[:, i : i + 1, :N], **tolerance)
 
 
+@pytest.mark.parametrize("method", ["gram", "block", "tiles"])
+@pytest.mark.parametrize("name", ["sorted", "repeated", "experts"])
+def test_a_plan_may_change_from_slice_to_slice(name, method):
+    """Factors of rows that were made before the change are made again."""
+    module, X, expected = case(name, 3)
+    source = TangentKernels(copy.deepcopy(module))
+    source.check(X[:4])
+    version = source.passes.plan.version
+    X, expected = X[:28], expected[:, :28, :28]
+    with config_context(working_memory=4e-3):
+        x, z = source.prepare(X), source.prepare(X)
+        assert x.nbytes == z.nbytes == 0
+        if method == "tiles":
+            for rows, columns, tile in source.tiles(x):
+                assert_allclose(tile[0], expected[:, rows, columns], rtol=1e-9, atol=1e-12)
+        else:
+            kernels = source.gram(x) if method == "gram" else source.block(x, z)
+            assert_allclose(kernels[0], expected, rtol=1e-9, atol=1e-12)
+    assert source.passes.plan.version > version or name == "experts"
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_batches_of_an_older_plan_are_made_again(name):
     """Those that estimators keep, and their slices: a plan that changes may not mix factors."""
@@ -196,6 +221,21 @@ def test_checked_samples_are_spread_over_the_data(rng):
     source = TangentKernels(OutsideForSome())
     source.check(X)
     assert source.autograd_layers == ["leave"]
+
+
+def test_uses_outside_of_a_module_are_seen_in_the_graph(rng):
+    """One sample of a thousand, which is not among those that are compared."""
+    X = -np.abs(rng.standard_normal((1000, 5)))
+    source = TangentKernels(OutsideForSome())
+    source.check(X)
+    assert source.autograd_layers == []
+    X[501, 0] = 1
+    batch = source.prepare(X)
+    assert source.autograd_layers == ["leave"]
+    module = copy.deepcopy(source.network)
+    names = [["enter.weight", "enter.bias"], ["leave.weight", "leave.bias"]]
+    expected = reference.one_gradient_at_a_time(module, torch.tensor(X[499:503]), names)
+    assert_allclose(source.block(batch[499:503])[0], expected, rtol=1e-9, atol=1e-12)
 
 
 def test_kernels_that_rules_and_autograd_disagree_on_for_good_are_refused(rng, monkeypatch):
@@ -425,10 +465,32 @@ def leaves(state):
         yield state
 
 
+class Cumulative(nn.Module):
+    """An operation that torch cannot vectorise, and says so."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(5))
+
+    def forward(self, x):
+        return torch.cummax(self.scale * x, dim=1).values
+
+
+def test_loops_of_torch_are_not_announced(rng):
+    source = TangentKernels(Cumulative())
+    with warnings.catch_warnings(record=True) as announced:
+        warnings.simplefilter("always")
+        X = rng.standard_normal((9, 5))
+        source.check(X)
+        source.prepare(X)
+        assert not announced
+        # The switch is torch's own, and is on again afterwards.
+        torch.func.vmap(lambda x: torch.cummax(x, dim=0).values)(torch.ones(2, 3))
+    assert "performance drop" in str(announced[0].message)
+
+
 @pytest.mark.parametrize("specification", [None, Restored()])
 def test_pickled_sources_give_the_same_kernels(specification, monkeypatch):
-    import pickle
-
     module, X, expected = case("experts", 0)
     source = TangentKernels(copy.deepcopy(module), specification=specification)
     source.check(X)
@@ -447,26 +509,47 @@ def test_pickled_sources_give_the_same_kernels(specification, monkeypatch):
         assert all(isinstance(leaf, accepted) for leaf in leaves(state))
 
 
-def test_threads_share_a_source():
-    """Passes put hooks on the one network; the plan changes while the others predict."""
-    module, X, expected = case("experts of steps", 0)
+def test_threads_share_a_source(rng):
+    """A pass puts hooks on the one network, which would see the passes of other threads."""
+    torch.manual_seed(0)
+    module = Sorted()
     source = TangentKernels(copy.deepcopy(module))
+    X = rng.standard_normal((N, 5))
     source.check(X[:6])
-    training = source.prepare(X[:N])
+    training = source.prepare(X)
+    expected = source.block(training)
     errors = []
 
     def predict(first):
-        for i in range(first, N + M, 4):
-            block = source.block(source.prepare(X[i : i + 1]), training)[0]
-            errors.append(np.abs(block - expected[:, i : i + 1, :N]).max())
+        for i in range(30):
+            rows = slice(first, first + 1 + i % 5)
+            block = source.block(source.prepare(X[rows]), training)
+            errors.append(np.abs(block - expected[:, :, rows]).max())
 
-    threads = [threading.Thread(target=predict, args=(first,)) for first in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(errors) == N + M
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(predict, range(4)))
+    finally:
+        sys.setswitchinterval(interval)
     assert max(errors) < 1e-9
+    assert source.autograd_layers == ["enter"]
+
+
+@pytest.mark.parametrize("outputs", ["mean", "per_class"])
+def test_tiles_are_tasks_for_other_processes(outputs, rng):
+    """They need factors alone: the network stays where it is."""
+    X = rng.standard_normal((9, 5))
+    source = TangentKernels(Experts(), outputs=outputs)
+    source.check(X)
+    batch = source.prepare(X)
+    task = pickle.dumps((partial(kernel_tile, per_output=source.per_output), batch.factors))
+    assert b"Experts" not in task
+    tile, factors = pickle.loads(task)
+    assert_array_equal(tile(factors), source.gram(batch))
+    expected = source.block(batch[:4], batch[4:])
+    assert_allclose(tile(factors[:4], factors[4:]), expected, rtol=1e-12)
 
 
 def test_batches_are_what_prepare_returned(rng):

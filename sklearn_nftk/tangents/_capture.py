@@ -43,10 +43,11 @@ def named_errors(what, x):
         first_line = str(error).strip().partition("\n")[0] or type(error).__name__
         if x.is_floating_point() and "'indices'" in first_line:
             first_line = (
-                "float X reaches an embedding, which looks up integers; give X as integers or cast "
-                "them in forward."
+                "float X reaches an embedding, which looks up integers; give integers or cast them"
+                " in forward."
             )
-        raise NetworkError(f"network cannot {what} X of shape ({sizes}): {first_line}") from error
+        message = f"network cannot {what} X of shape ({sizes}): {first_line}"
+        raise NetworkError(message) from error
 
 
 def outputs_of(network, x):
@@ -73,7 +74,7 @@ def outputs_of(network, x):
     return output
 
 
-def capture(network, x, modules, heads, *, copy=True):
+def capture(network, x, modules, heads, *, copy=True, look_outside=True):
     """Run a batch through the network, watching some of its modules.
 
     Parameters
@@ -87,13 +88,16 @@ def capture(network, x, modules, heads, *, copy=True):
         (n, O) -> (n, H).
     copy : bool
         Keep copies, which in-place operations cannot reach. Without them passes are faster.
+    look_outside : bool
+        Look for uses of parameters outside of their modules.
 
     Returns
     -------
     network_outputs : torch.Tensor of shape (n, O)
     uses : dict of str to list of Use
         For each watched module, its uses in the order of the forward pass; empty for a module that
-        was not called, or not with one tensor in and one tensor out.
+        was not called, or not with one tensor in and one tensor out, or whose parameters were used
+        in any other way.
 
     Raises
     ------
@@ -105,6 +109,7 @@ def capture(network, x, modules, heads, *, copy=True):
     inputs: dict[str, list] = {name: [] for name in modules}
     outputs: dict[str, list] = {name: [] for name in modules}
     versions: list[tuple] = []
+    before: dict = {}  # node of an output -> those of the inputs
 
     def hook(name):
         def record(module, args, output):
@@ -112,6 +117,8 @@ def capture(network, x, modules, heads, *, copy=True):
                 return None
             # The first watched module may be where gradients begin to be tracked.
             leaf = not output.requires_grad
+            if not leaf:
+                before[output.grad_fn] = [a.grad_fn for a in args if isinstance(a, torch.Tensor)]
             watched = output.detach().requires_grad_() if leaf else output
             # What was not made in this pass may be a buffer that the next pass overwrites.
             kept = args[0].detach()
@@ -132,11 +139,32 @@ def capture(network, x, modules, heads, *, copy=True):
             handle.remove()
     if any(tensor._version != version for tensor, version in versions):
         raise InPlaceError
+    if look_outside:
+        nodes = graph(network_outputs, before)
+        outside = {id(node.variable) for node in nodes if hasattr(node, "variable")}
+        for name, module in modules.items():
+            if any(id(parameter) in outside for parameter in module.parameters(recurse=False)):
+                inputs[name], outputs[name] = [], []
     flat = [tensor for tensors in outputs.values() for tensor in tensors]
     with named_errors("be differentiated on", x):
         gradients = iter(_gradients(heads(network_outputs), flat))
     uses = {name: [Use(a, next(gradients)) for a in tensors] for name, tensors in inputs.items()}
     return network_outputs.detach(), uses
+
+
+def graph(output, jumps=None):
+    """Go through the nodes that autograd would go through; `jumps` lead from node to nodes."""
+    nodes, seen = [output.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if jumps and node in jumps:
+            nodes.extend(jumps[node])
+        else:
+            nodes.extend(following for following, _ in node.next_functions)
+            yield node
 
 
 def _gradients(f, tensors):

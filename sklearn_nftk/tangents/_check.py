@@ -1,55 +1,11 @@
 """Exact or loud: networks without a tangent kernel are refused, layers compared with autograd."""
 
 import torch
-from torch import nn
 
 from ._autograd import gradients
-from ._capture import NetworkError, named_errors, outputs_of
-from ._ntk_linear import NTKLinear
+from ._capture import NetworkError, graph, named_errors, outputs_of
 
 _NEEDS_ROWS_ALONE = "A tangent kernel needs f(x) of each sample alone."
-
-
-def check_module(network):
-    """Refuse modules that cannot be differentiated for real parameters, before any pass.
-
-    Raises
-    ------
-    ValueError
-        For complex or uninitialised parameters and buffers, and for TorchScript.
-    """
-    for name, module in network.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise ValueError(
-                f"network: {name or 'the module itself'!r} is scripted or traced by torch.jit, "
-                "which hides its layers; give the module that it was made of."
-            )
-    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        if nn.parameter.is_lazy(tensor):
-            raise ValueError(
-                f"network: {name!r} is not initialised yet; apply the network (its Lazy modules) "
-                "to a batch once."
-            )
-        if tensor.is_complex():
-            raise ValueError(
-                f"network: {name!r} is complex; tangent kernels are defined for real parameters "
-                "and buffers."
-            )
-
-
-def takes_one_way(network):
-    """Whether the network does the same to every batch, so that a few samples tell of all.
-
-    That holds for torch's own modules as long as nobody adds to them. Anything else may look at
-    its samples and decide.
-    """
-    return all(
-        (type(module).__module__.startswith("torch.nn.modules.") or type(module) is NTKLinear)
-        and "forward" not in vars(module)
-        and not (module._forward_hooks or module._forward_pre_hooks)
-        and not (module._backward_hooks or module._backward_pre_hooks)
-        for module in network.modules()
-    )
 
 
 def check_network(network, x, others, positions):
@@ -154,7 +110,7 @@ def _check_differentiable(network, x):
     # Checkpointing leaves a trace only where its input is differentiated.
     x = x.clone().requires_grad_() if x.is_floating_point() else x
     output = outputs_of(network, x)
-    if any(type(node).__name__ == "CheckpointFunctionBackward" for node in _graph(output)):
+    if any(type(node).__name__ == "CheckpointFunctionBackward" for node in graph(output)):
         raise ValueError(
             "network uses checkpoint(..., use_reentrant=True), which hides the gradients of its "
             "parameters; use_reentrant=False computes the same."
@@ -164,17 +120,6 @@ def _check_differentiable(network, x):
             "network has an output without a gradient (no_grad, detach or argmax in its forward?),"
             " so all its tangent kernels would be zero."
         )
-
-
-def _graph(output):
-    """Nodes of the graph that autograd would go through."""
-    nodes, seen = [output.grad_fn], set()
-    while nodes:
-        node = nodes.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            nodes.extend(following for following, _ in node.next_functions)
-            yield node
 
 
 def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions, scale):

@@ -1,5 +1,7 @@
 """From samples to factors: passes, rules, autograd, and what they are compared with."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from torch import nn
@@ -9,7 +11,8 @@ from ..utils._tiles import slices
 from ._autograd import NotVectorisedError, autograd_factors
 from ._batches import Factors
 from ._capture import InPlaceError, NetworkError, capture
-from ._check import disagreeing_layers, scale_of, takes_one_way
+from ._check import disagreeing_layers, scale_of
+from ._module import takes_one_way
 from ._plan import Plan, PlanChangedError
 from ._rules import rule_for
 
@@ -75,9 +78,7 @@ class Passes:
                 break
             except PlanChangedError:
                 pass
-        self.sizes.measure(
-            len(x), n_heads, factors, (u for of_one in uses.values() for u in of_one)
-        )
+        self.sizes.measure(len(x), n_heads, factors, [u for some in uses.values() for u in some])
 
     def factors(self, X, heads, weights):
         """Factors of samples, a few at a time where their passes are large.
@@ -151,12 +152,16 @@ class Passes:
         return self._captured(x, heads)
 
     def _captured(self, x, heads):
+        watching = partial(
+            capture, self.network, x, self.plan.watched, heads,
+            look_outside=not self._takes_one_way,
+        )  # fmt: skip
         if not self._in_place:
             try:
-                return capture(self.network, x, self.plan.watched, heads, copy=False)
+                return watching(copy=False)
             except InPlaceError:
                 self._in_place = True
-        return capture(self.network, x, self.plan.watched, heads)
+        return watching(copy=True)
 
     def _factors(self, x, heads, uses):
         """Factors of samples by their rules, and the rest by autograd."""

@@ -79,7 +79,7 @@ class Sizes:
         Parameters
         ----------
         n_kernels : int
-            Kernels of a layer: H per-output kernels, or 1.
+            Planes of a tile that are computed together: H per-output kernels, or 1.
         made_heads : int
             Heads of factors that are made slice by slice, for each tile again; 0 if they are kept.
         """

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import torch
 from joblib import effective_n_jobs
-from torch import nn
 
 from ..utils._arrays import check_batch
 from ..utils._device import empty, resolve_device, resolve_dtype
@@ -19,11 +18,12 @@ from ..utils._progress import silent
 from ..utils._tiles import computed_tiles, slices, with_smaller_tiles
 from ._batches import Batch
 from ._capture import HEADS
-from ._check import check_module, check_network
+from ._check import check_network
 from ._layers import Layer, group_layers
+from ._module import check_module, replace_inference_tensors
 from ._passes import Passes
 from ._sizes import Sizes
-from ._tiles import kernel_tile, layer_tile, matched_slices
+from ._tiles import kernel_tile, matched_slices, write_tile
 from ._transfer import Transfer
 
 _CHECKED_SAMPLES = 8
@@ -102,7 +102,7 @@ class TangentKernels(KernelSource):
         self.dtype = np.dtype(str(self._dtype).removeprefix("torch."))
         self._heads, self.per_output = HEADS[self.outputs]
         with self._passing():
-            _replace_inference_tensors(network)
+            replace_inference_tensors(network)
             self._network = network.eval().to(device=self.device, dtype=self._dtype)
         self.layers = layers
         self.layer_names = [layer.name for layer in layers]
@@ -234,12 +234,8 @@ class TangentKernels(KernelSource):
     # -- kernels from factors -------------------------------------------------------------------
 
     def _kernels(self, batch, other, progress):
-        shape = (
-            self._n_heads if self.per_output else 1,
-            len(self.layers),
-            len(batch),
-            len(batch if other is None else other),
-        )
+        n_columns = len(batch if other is None else other)
+        shape = (self._n_kernels, len(self.layers), len(batch), n_columns)
         n_bytes = self.dtype.itemsize * math.prod(shape)
         require_memory(n_bytes, f"A kernel stack of shape {shape}")
         x, y = self._matched(batch, other)
@@ -251,10 +247,11 @@ class TangentKernels(KernelSource):
         return with_smaller_tiles(in_turn, self._tile_rows(share * sliced))
 
     def _computed_tiles(self, x, y, progress):
+        # Tiles that are handed around hold all layers, and as many are there as there are workers.
+        n_planes = self._n_kernels * len(self.layers) * effective_n_jobs(self.n_jobs)
+        size = self._sizes.tile_rows(n_planes)
         tile = partial(kernel_tile, per_output=self.per_output)
-        return computed_tiles(
-            tile, x, y, size=self._tile_rows(), n_jobs=self.n_jobs, progress=progress
-        )
+        return computed_tiles(tile, x, y, size=size, n_jobs=self.n_jobs, progress=progress)
 
     def _gathered(self, x, y, shape, progress):
         """Kernels from tiles that come back from wherever they were computed."""
@@ -289,29 +286,22 @@ class TangentKernels(KernelSource):
                 for rows, columns, mine, others in matched_slices(x, y, size):
                     plane = planes[:, :, rows, columns]
                     mirrored = planes[:, :, columns, rows].mT if y is None and others else None
-                    self._write(plane, mirrored, mine, others, add, None if resident else transfer)
+                    write_tile(
+                        plane, mirrored, mine, others, per_output=self.per_output, add=add,
+                        transfer=None if resident else transfer,
+                    )  # fmt: skip
                     bar.update()
         return out.cpu().numpy()
-
-    def _write(self, planes, mirrored, x, y, add, transfer):
-        """Write a tile, layer by layer, and its mirror image."""
-        for index, parts in enumerate(x.layers):
-            plane = planes[:, index]
-            image = None if mirrored is None else mirrored[:, index]
-            there = not (add or transfer)
-            tile = plane if there else parts[0].gradient_like(plane.shape)
-            layer_tile(parts, None if y is None else y.layers[index], tile, self.per_output)
-            deliver = partial(_deliver, plane, image, add)
-            if transfer:
-                transfer.send(tile, deliver)
-            else:
-                deliver(tile)
 
     def _may_stay(self, n_bytes):
         return self._sizes.fits_on_device(n_bytes)
 
     def _tile_rows(self, made_heads=0):
-        return self._sizes.tile_rows(self._n_heads if self.per_output else 1, made_heads)
+        return self._sizes.tile_rows(self._n_kernels, made_heads)
+
+    @property
+    def _n_kernels(self):
+        return self._n_heads if self.per_output else 1
 
     # -- factors from batches -------------------------------------------------------------------
 
@@ -437,29 +427,3 @@ class _Slices:
         if self.batch.deferred:
             return self.source._factors_of(self.batch.X[rows], self.heads)
         return self.source._current(self.batch)[rows]
-
-
-def _deliver(plane, mirrored, add, tile):
-    """Put a tile where it belongs, and where its mirror image does."""
-    if add:
-        plane += tile
-    elif tile is not plane:
-        plane.copy_(tile)
-    if mirrored is not None:
-        mirrored.copy_(plane)
-
-
-def _replace_inference_tensors(network):
-    """Replace tensors that were made in inference mode, which autograd cannot use."""
-    replaced: dict[int, torch.Tensor] = {}
-    for module in network.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is None or not tensor.is_inference():
-                    continue
-                if id(tensor) not in replaced:
-                    clone = tensor.clone()
-                    if isinstance(tensor, nn.Parameter):
-                        clone = nn.Parameter(clone, requires_grad=tensor.requires_grad)
-                    replaced[id(tensor)] = clone
-                tensors[name] = replaced[id(tensor)]

@@ -1,5 +1,7 @@
 """Tiles of layer kernels from factors: functions of factors alone, for any thread or process."""
 
+from functools import partial
+
 import torch
 
 from ..utils._device import full_precision
@@ -30,6 +32,42 @@ def kernel_tile(x, y=None, *, per_output):
     for index, parts in enumerate(x.layers):
         layer_tile(parts, None if y is None else y.layers[index], tile[:, index], per_output)
     return tile.cpu().numpy()
+
+
+def write_tile(planes, mirrored, x, y, *, per_output, add, transfer):
+    """Write a tile into its place, layer by layer, and its mirror image.
+
+    Parameters
+    ----------
+    planes, mirrored : torch.Tensor of shape (H, L, n, m) or (1, L, n, m)
+        Parts of the whole; no `mirrored` on the diagonal and where nothing is symmetric.
+    x, y, per_output
+        As in `kernel_tile`.
+    add : bool
+        To what is there.
+    transfer : Transfer or None
+        What brings tiles from the device, where the planes are in host memory.
+    """
+    for index, parts in enumerate(x.layers):
+        plane = planes[:, index]
+        image = None if mirrored is None else mirrored[:, index]
+        tile = parts[0].gradient_like(plane.shape) if add or transfer else plane
+        layer_tile(parts, None if y is None else y.layers[index], tile, per_output)
+        deliver = partial(_deliver, plane, image, add)
+        if transfer:
+            transfer.send(tile, deliver)
+        else:
+            deliver(tile)
+
+
+def _deliver(plane, mirrored, add, tile):
+    """Put a tile where it belongs, and where its mirror image does."""
+    if add:
+        plane += tile
+    elif tile is not plane:
+        plane.copy_(tile)
+    if mirrored is not None:
+        mirrored.copy_(plane)
 
 
 def layer_tile(parts, others, out, per_output):
