@@ -1,14 +1,12 @@
 """Kernels of infinitely wide networks: recursions over layers and time, tile by tile."""
 
 from ._dual import dual_activation
-from ._gp_kernel import InfiniteMLPKernel
 from ._mlp import InfiniteMLPKernels
 from ._recurrent import InfiniteRNNKernels
 from ._source import ClosedFormKernels, RowBatch
 
 __all__ = [
     "ClosedFormKernels",
-    "InfiniteMLPKernel",
     "InfiniteMLPKernels",
     "InfiniteRNNKernels",
     "RowBatch",

@@ -2,7 +2,7 @@
 
 from numbers import Real
 
-from ..closed_form import InfiniteMLPKernel, InfiniteMLPKernels, dual_activation
+from ..closed_form import InfiniteMLPKernels, dual_activation
 from ..closed_form._mlp import layer_names
 from ..closed_form._parameters import check_depth, layer_variances
 from ..utils._arrays import check_batch
@@ -109,6 +109,8 @@ class InfiniteMLP(InfiniteNetwork):
         -------
         sklearn.gaussian_process.kernels.Kernel
         """
+        from ..closed_form._gp_kernel import InfiniteMLPKernel  # loads Gaussian processes
+
         self.validate()
         parameters = self.get_params()
         del parameters["split_bias"]

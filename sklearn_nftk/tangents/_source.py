@@ -3,19 +3,20 @@
 import copy
 import math
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
 import torch
-from joblib import effective_n_jobs
 
 from ..utils._arrays import check_batch
 from ..utils._device import empty, resolve_device, resolve_dtype
 from ..utils._kernel_source import KernelSource
 from ..utils._memory import require_memory
 from ..utils._progress import silent
-from ..utils._tiles import computed_tiles, slices, with_smaller_tiles
+from ..utils._random import global_generators
+from ..utils._threads import n_workers
+from ..utils._tiles import computed_tiles, slices, tile_rows, with_smaller_tiles
 from ._batches import Batch
 from ._capture import HEADS
 from ._check import check_network
@@ -95,6 +96,7 @@ class TangentKernels(KernelSource):
 
     def _build(self, network, layers, device, dtype):
         self._lock = threading.RLock()
+        self._draws = False  # whether the network draws numbers, to no effect
         self.n_outputs = None  # until `check`
         self._n_heads = 0
         self.device = torch.device(device)
@@ -128,7 +130,7 @@ class TangentKernels(KernelSource):
         # Samples between the first and the last, and others beside them.
         positions = np.linspace(0, len(X) - 1, n).astype(int).tolist()
         others = [(row + max(1, len(X) // (2 * n))) % len(X) for row in positions]
-        with self._passing():
+        with self._passing(), global_generators() as untouched:
             x = self.passes.tensor(X[positions])
             outputs = check_network(
                 self._network, x, self.passes.tensor(X[others]), positions=positions
@@ -136,6 +138,7 @@ class TangentKernels(KernelSource):
             self.n_outputs = outputs.shape[1]
             self._n_heads = self._heads(outputs[:0]).shape[1]
             self.passes.begin(x, positions, *self._few_heads())
+            self._draws = not untouched()
 
     def _few_heads(self):
         """Stand for many heads: gradients are linear, so random combinations tell of all."""
@@ -240,16 +243,16 @@ class TangentKernels(KernelSource):
         require_memory(n_bytes, f"A kernel stack of shape {shape}")
         x, y = self._matched(batch, other)
         kept = x is not None and (other is None or y is not None)
-        if kept and self.device.type == "cpu" and effective_n_jobs(self.n_jobs) > 1:
+        if kept and self.device.type == "cpu" and n_workers(self.n_jobs) > 1:
             return self._gathered(x, y, shape, progress)
         share, sliced = self._share(batch, other)
         in_turn = partial(self._written_in_turn, batch, other, shape, share, sliced, progress)
         return with_smaller_tiles(in_turn, self._tile_rows(share * sliced))
 
     def _computed_tiles(self, x, y, progress):
-        # Tiles that are handed around hold all layers, and as many are there as there are workers.
-        n_planes = self._n_kernels * len(self.layers) * effective_n_jobs(self.n_jobs)
-        size = self._sizes.tile_rows(n_planes)
+        # Tiles that are handed around hold all layers, beside the products they are made of.
+        n_planes = self._n_kernels * (len(self.layers) + 2)
+        size = tile_rows(n_planes * self.dtype.itemsize, n_jobs=self.n_jobs)
         tile = partial(kernel_tile, per_output=self.per_output)
         return computed_tiles(tile, x, y, size=size, n_jobs=self.n_jobs, progress=progress)
 
@@ -307,14 +310,9 @@ class TangentKernels(KernelSource):
 
     @contextmanager
     def _passing(self):
-        """Have the network to oneself, with gradients, and leave torch's generators alone."""
-        devices = [] if self.device.type == "cpu" else [self.device]
-        with (
-            self._lock,
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.random.fork_rng(devices),
-        ):
+        """Have the network to oneself, with gradients, and leave global generators alone."""
+        generators = global_generators() if self._draws else nullcontext()
+        with self._lock, torch.inference_mode(False), torch.enable_grad(), generators:
             yield
 
     @property
@@ -390,6 +388,7 @@ class TangentKernels(KernelSource):
             "layers": [[layer.name, list(layer.parameters)] for layer in self.layers],
             "n_outputs": self.n_outputs,
             "n_heads": self._n_heads,
+            "draws": self._draws,
             "specification": self.specification,
             "passes": self.passes.state(),
         }
@@ -409,6 +408,7 @@ class TangentKernels(KernelSource):
         device = resolve_device(state["device"], fallback=True)
         self._build(network, layers, device, state["dtype"])
         self.n_outputs, self._n_heads = state["n_outputs"], state["n_heads"]
+        self._draws = state["draws"]
         self.passes.restore(state["passes"])
 
 

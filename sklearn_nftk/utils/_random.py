@@ -21,6 +21,11 @@ def global_generators(seed=None):
     ----------
     seed : int, default=None
         Seeds them; None leaves them as they are.
+
+    Yields
+    ------
+    untouched : callable
+        Tells whether nothing was drawn from them so far.
     """
     numpy_generator = check_random_state(None)
     devices = range(torch.cuda.device_count())
@@ -29,7 +34,17 @@ def global_generators(seed=None):
         if seed is not None:
             torch.manual_seed(seed)
             numpy_generator.seed(seed)
+        start = _states(numpy_generator)
         try:
-            yield
+            yield lambda: _states(numpy_generator) == start
         finally:
             numpy_generator.set_state(before)
+
+
+def _states(numpy_generator):
+    """Whatever drawing changes."""
+    devices = [torch.get_rng_state()]
+    if torch.cuda.is_initialized():
+        devices += torch.cuda.get_rng_state_all()
+    _, keys, position, *_ = numpy_generator.get_state()
+    return [*(state.numpy().tobytes() for state in devices), keys.tobytes(), position]
