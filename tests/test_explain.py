@@ -135,6 +135,20 @@ def test_a_search_has_the_page_of_its_best_estimator(iris, tmp_path):
     )
 
 
+def test_the_page_tells_what_was_fitted(iris, tmp_path):
+    X, y = iris[1].to_numpy(copy=True), iris[2]
+    model = MultiLayerNTKClassifier(MLP((8,)), normalize="trace", C=2.0, random_state=0).fit(X, y)
+    model.set_params(normalize="none", kernel_weights="uniform", loss="hinge", C=1.0)
+    text = explain(model, X[:1], tmp_path / "page.html").read_text()
+    for name, value in [
+        ("kernel weights", "alignment"),
+        ("normalisation of the kernels", "trace"),
+        ("loss", "squared"),
+        ("C", "2"),
+    ]:
+        assert f"<th>{name}</th><td style='text-align: left'>{value}</td>" in text
+
+
 def test_a_page_that_fails_leaves_the_old_one(iris, tmp_path, monkeypatch):
     model, X, y = iris
     path = tmp_path / "page.html"
