@@ -250,7 +250,7 @@ class LayerKernels(NetworkParameter, TransformerMixin, BaseEstimator):
     X_fit_ : ndarray of shape (n, ...)
         The training set.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Where X has names of features.
 
     See Also
