@@ -4,7 +4,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from scipy.linalg import LinAlgWarning
 
 from ..grams import Grams
@@ -17,6 +16,8 @@ from ..solvers import (
     loo_scores,
     ridge,
 )
+from ..utils._memory import available_memory
+from ..utils._threads import computed, n_workers
 from ..weights import CuttingPlane
 from ._options import LearnerOptions
 
@@ -227,11 +228,21 @@ class Problem:
     def hinge(self, weights, C):
         """Solve every decision by libsvm: dual coefficients (n_decisions, n) and intercepts."""
         combined = self.grams.combined(weights, self.kernels)
-        solutions = Parallel(n_jobs=self.options.n_jobs, prefer="threads")(
-            delayed(hinge)(K, y, self.s, C) for K, y in zip(combined, self.Y.T, strict=True)
-        )
+        arguments = ((K, y, self.s, C) for K, y in zip(combined, self.Y.T, strict=True))
+        # Each decision at work holds its kernel, and libsvm a cache of the same size.
+        at_once = self._machines_that_fit()
+        solutions = computed(hinge, arguments, at_once)
         dual_coef, intercept = zip(*solutions, strict=True)
         return np.array(dual_coef), np.array(intercept)
+
+    def _machines_that_fit(self):
+        """Decisions solved at once: as many as `n_jobs` says and as fit into memory."""
+        available = available_memory()
+        asked = n_workers(self.options.n_jobs)
+        if available is None:
+            return asked
+        fitting = int(available // (2 * 8 * len(self.Y) ** 2)) - 2  # those that wait
+        return max(1, min(asked, fitting))
 
     def oracle(self, decisions, used, C, precision):
         """Kernel machines of decisions that share weights: from weights to a `CuttingPlane`.
