@@ -79,17 +79,28 @@ def scale_of(outputs):
 
 
 def _check_rows_independent(network, x, others, output, positions):
-    """Each output must stay when another sample of the batch is replaced."""
-    for j in (*range(1, len(x)), 0):
+    """Each output must stay when other samples of the batch are replaced."""
+    k, scale = len(x), scale_of(output)
+
+    def depend_on(samples):
         replaced = x.clone()
-        replaced[j] = others[j]
-        differs = _differs(outputs_of(network, replaced), output, scale_of(output))
-        differs[j] = False
-        for i in differs.nonzero().flatten().tolist():
+        replaced[samples] = others[samples]
+        differs = _differs(outputs_of(network, replaced), output, scale)
+        differs[samples] = False
+        return differs.nonzero().flatten().tolist()
+
+    # Halves in two ways first: looking at each sample is for the message.
+    every = list(range(k))
+    halves = (every[::2], every[1::2], every[: k // 2], every[k // 2 :])
+    if not any(depend_on(half) for half in halves):
+        return
+    for j in (*every[1:], 0):
+        for i in depend_on([j]):
             raise ValueError(
                 f"network mixes the samples of a batch: the output of sample {positions[i]} "
                 f"depends on sample {positions[j]}. {_NEEDS_ROWS_ALONE}"
             )
+    raise ValueError(f"network mixes the samples of a batch. {_NEEDS_ROWS_ALONE}")
 
 
 def _require_unmixed(alone, together, scale, positions):
@@ -108,14 +119,15 @@ def _require_unmixed(alone, together, scale, positions):
 def _check_differentiable(network, x):
     """There must be a gradient, and none that autograd cannot tell of."""
     # Checkpointing leaves a trace only where its input is differentiated.
-    x = x.clone().requires_grad_() if x.is_floating_point() else x
-    output = outputs_of(network, x)
-    if any(type(node).__name__ == "CheckpointFunctionBackward" for node in graph(output)):
+    x = x.clone().requires_grad_(x.is_floating_point())
+    nodes = list(graph(outputs_of(network, x)))
+    if any(type(node).__name__ == "CheckpointFunctionBackward" for node in nodes):
         raise ValueError(
             "network uses checkpoint(..., use_reentrant=True), which hides the gradients of its "
             "parameters; use_reentrant=False computes the same."
         )
-    if not output.requires_grad or not outputs_of(network, x.detach()).requires_grad:
+    leaves = [node.variable for node in nodes if hasattr(node, "variable")]
+    if all(leaf is x for leaf in leaves):
         raise ValueError(
             "network has an output without a gradient (no_grad, detach or argmax in its forward?),"
             " so all its tangent kernels would be zero."
