@@ -3,7 +3,6 @@
 from contextlib import closing
 
 import torch
-from joblib import Parallel, delayed
 
 from ._memory import working_memory
 from ._progress import silent
@@ -19,37 +18,6 @@ def upper_tiles(n, size):
     """Slices ``(rows, columns)`` of the tiles on and above the diagonal."""
     sides = slices(n, size)
     return [(rows, columns) for i, rows in enumerate(sides) for columns in sides[i:]]
-
-
-def for_each_tile(work, X, n_columns, size, *, symmetric, n_jobs, progress):
-    """Call ``work(X[rows], rows, columns)`` for every tile, a row of tiles after the other.
-
-    Parameters
-    ----------
-    work : callable
-    X : batch
-        Its rows are those of the matrix.
-    n_columns : int
-    size : int
-        Rows and columns of a tile.
-    symmetric : bool
-        Whether tiles below the diagonal are left out.
-    n_jobs : int or None
-        Tiles of a row that are worked on at once, by threads.
-    progress : callable
-        See `_progress`.
-    """
-    rows_of_tiles, columns_of_tiles = slices(len(X), size), slices(n_columns, size)
-    n_tiles = len(rows_of_tiles) * len(columns_of_tiles)
-    if symmetric:
-        n_tiles = (n_tiles + len(rows_of_tiles)) // 2
-    parallel = Parallel(n_jobs=n_jobs, prefer="threads")
-    with progress(n_tiles, "layer kernels") as bar:
-        for i, rows in enumerate(rows_of_tiles):
-            x = X[rows]
-            row_of_tiles = columns_of_tiles[i if symmetric else 0 :]
-            parallel(delayed(work)(x, rows, columns) for columns in row_of_tiles)
-            bar.update(len(row_of_tiles))
 
 
 def computed_tiles(compute, X, Y=None, *, size, n_jobs=None, progress=None):
