@@ -218,7 +218,14 @@ class Problem:
         rows, group = np.unique(labelled, axis=0, return_inverse=True)
         group = group.ravel()
         combined = self.grams.combined(rows[:, 1:], rows[:, 0].astype(int))
-        solutions = [ridge(K, Y[:, group == k], self.s, C) for k, K in enumerate(combined)]
+        arguments = ((K, Y[:, group == k], self.s, C) for k, K in enumerate(combined))
+        # A single machine may use all threads of LAPACK; several are tasks of one thread each.
+        at_once = 1 if len(rows) == 1 else self._machines_that_fit()
+        solutions = (
+            [ridge(*a) for a in arguments]
+            if at_once == 1
+            else list(computed(ridge, arguments, at_once))
+        )
         order = np.argsort(np.argsort(group, kind="stable"))
         joined = [
             np.concatenate(parts, axis=-1)[..., order] for parts in zip(*solutions, strict=True)

@@ -213,18 +213,21 @@ class MLP(BaseEstimator):
     def _undrawn(self, sizes):
         """The network, whose parameters have no values yet."""
         modules: OrderedDict[str, nn.Module] = OrderedDict()
-        # torch would draw values for its modules, from a generator that other threads use too.
-        with torch.device("meta"):
-            for index, (weight_std, bias_std) in enumerate(self._deviations(sizes)):
-                if index:
-                    modules[f"activation{index - 1}"] = ACTIVATIONS[self.activation]()
-                fans = sizes[index : index + 2]
-                modules[f"layer{index}"] = (
-                    NTKLinear(*fans, weight_scale=weight_std, bias_scale=bias_std)
-                    if self.parametrization == "ntk"
-                    else nn.Linear(*fans)
-                )
-        return nn.Sequential(modules).double().to_empty(device="cpu").eval()
+        for index, (weight_std, bias_std) in enumerate(self._deviations(sizes)):
+            if index:
+                modules[f"activation{index - 1}"] = ACTIVATIONS[self.activation]()
+            fans = sizes[index : index + 2]
+            # torch would draw values, from a generator that other threads use too.
+            layer = (
+                NTKLinear(*fans, weight_scale=weight_std, bias_scale=bias_std, device="meta")
+                if self.parametrization == "ntk"
+                else nn.Linear(fans[0], fans[1], device="meta")
+            )
+            for name, parameter in list(layer.named_parameters()):
+                values = torch.empty(parameter.shape, dtype=torch.float64)
+                setattr(layer, name, nn.Parameter(values))
+            modules[f"layer{index}"] = layer
+        return nn.Sequential(modules).eval()
 
     def _deviations(self, sizes):
         """Standard deviations ``(weight, bias)`` of each parameter layer."""

@@ -20,6 +20,8 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.linalg.lapack import dpotrf, dpotrs, dtrtri
 
+from ..utils._threads import lapack_threads
+
 # The values that C="auto" chooses from, for rows of mean weight 1.
 C_GRID = 10.0 ** np.linspace(-3, 5, 17)
 
@@ -54,7 +56,8 @@ def ridge(K, Y, s, C):
     if factor is None:
         return next(_Spectrum(restored, Y, q).solve(Y, q, [C]))
     Nq, NY = _solve_factored(factor, Y, q)
-    inverse, _ = dtrtri(factor, lower=1, overwrite_c=1)
+    with lapack_threads(len(q)):
+        inverse, _ = dtrtri(factor, lower=1, overwrite_c=1)
     N_diagonal = np.array([inverse[i:, i] @ inverse[i:, i] for i in range(len(q))])
     return _solution(Nq, NY, N_diagonal, Y, q, C)
 
@@ -124,7 +127,8 @@ def _factor(K, q, C):
     diagonal = K.diagonal().copy()
     K.flat[:: len(K) + 1] += 1 / (2 * C)
     # The transpose of a C-contiguous symmetric matrix is Fortran-contiguous: factored in place.
-    factor, info = dpotrf(K.T, lower=1, clean=0, overwrite_a=1)
+    with lapack_threads(len(q)):
+        factor, info = dpotrf(K.T, lower=1, clean=0, overwrite_a=1)
     if info:  # dpotrf left the strict upper half intact
         return None, _restored(factor, diagonal)
     return factor, None
@@ -148,7 +152,10 @@ class _Spectrum:
 
     def __init__(self, scaled_K, Y, q):
         # The transpose is what LAPACK can overwrite: the same matrix without a copy.
-        values, self.vectors = eigh(scaled_K.T, overwrite_a=True, check_finite=False, driver="evd")
+        with lapack_threads(len(q)):
+            values, self.vectors = eigh(
+                scaled_K.T, overwrite_a=True, check_finite=False, driver="evd"
+            )
         self.values = values.clip(0)  # a kernel is positive semidefinite; below 0 is rounding
         self.projections = self.vectors.T @ np.column_stack([q, q[:, None] * Y])
 

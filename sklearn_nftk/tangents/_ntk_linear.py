@@ -11,10 +11,11 @@ class NTKLinear(nn.Linear):
     in_features, out_features : int
     weight_scale, bias_scale : float
         Fixed multipliers of the trainable parameters, which themselves are of unit variance.
+    device : torch.device, default=None
     """
 
-    def __init__(self, in_features, out_features, *, weight_scale, bias_scale):
-        super().__init__(in_features, out_features)
+    def __init__(self, in_features, out_features, *, weight_scale, bias_scale, device=None):
+        super().__init__(in_features, out_features, device=device)
         self.weight_scale = weight_scale
         self.bias_scale = bias_scale
 

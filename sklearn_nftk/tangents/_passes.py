@@ -1,12 +1,16 @@
 """From samples to factors: passes, rules, autograd, and what they are compared with."""
 
+import copy
 from functools import partial
+from queue import SimpleQueue
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..utils._device import full_precision
+from ..utils._memory import working_memory
+from ..utils._threads import computed, n_workers
 from ..utils._tiles import slices
 from ._autograd import NotVectorisedError, autograd_factors
 from ._batches import Factors
@@ -19,6 +23,8 @@ from ._rules import rule_for
 # Samples that are compared with autograd's own gradients: of a batch, and of each of its passes.
 _CHECKED_OF_BATCH = 32
 _CHECKED_OF_PASS = 8
+# Samples of a pass below which threads do not pay.
+_SHARED_ROWS = 128
 
 
 class Passes:
@@ -32,14 +38,17 @@ class Passes:
     device : torch.device
     dtype : torch.dtype
     sizes : Sizes
+    n_jobs : int or None
+        Passes at once.
     """
 
-    def __init__(self, network, layers, device, dtype, sizes):
+    def __init__(self, network, layers, device, dtype, sizes, n_jobs=None):
         self.network = network
         self.layers = layers
         self.device = device
         self.dtype = dtype
         self.sizes = sizes
+        self.n_jobs = n_jobs
         self.plan = Plan(network, layers)
         self._output_scale = 0.0
         self._looks_up = any(
@@ -97,10 +106,15 @@ class Passes:
             If a kernel value would not be finite, or cannot be computed exactly (the message names
             the layer), or if the network mixes samples.
         """
-        steps = slices(len(X), self.sizes.pass_rows(len(weights)))
+        at_once = self._passes_at_once()
+        size = min(self.sizes.pass_rows(len(weights)), max(_SHARED_ROWS, -(-len(X) // at_once)))
+        steps = slices(len(X), size)
         while True:
             try:
-                pieces = (self._piece(X, rows, heads, weights) for rows in steps)
+                if at_once == 1 or len(steps) == 1:
+                    pieces = (self._piece(X, rows, heads, weights) for rows in steps)
+                else:
+                    pieces = self._shared_pieces(X, steps, heads, weights, at_once)
                 factors = Factors.joined(pieces, len(X))
                 break
             except PlanChangedError:
@@ -119,6 +133,36 @@ class Passes:
             self._output_scale = max(self._output_scale, scale_of(f))
             self._compare(x[some], f[some], factors[some], heads, weights, positions)
         return factors
+
+    def _passes_at_once(self):
+        """Several for networks that treat all data alike and whose copies are small."""
+        if self.device.type != "cpu" or not self._takes_one_way:
+            return 1
+        n_bytes = sum(p.nbytes for p in (*self.network.parameters(), *self.network.buffers()))
+        return min(n_workers(self.n_jobs), 1 + working_memory() // max(1, n_bytes))
+
+    def _shared_pieces(self, X, steps, heads, weights, at_once):
+        """Factors of each pass in order; each thread has a network of its own to watch."""
+        spare: SimpleQueue = SimpleQueue()
+        for passes in (self, *(self._twin() for _ in range(at_once - 1))):
+            spare.put(passes)
+
+        def piece(rows):
+            passes = spare.get()
+            try:
+                return passes._piece(X, rows, heads, weights)
+            finally:
+                spare.put(passes)
+
+        return computed(piece, ((rows,) for rows in steps), at_once, shared=True)
+
+    def _twin(self):
+        """Passes of a copy of the network, by the same plan."""
+        twin = copy.copy(self)
+        twin.network = copy.deepcopy(self.network)
+        twin.plan = Plan(twin.network, self.layers)
+        twin.plan.restore(self.plan.state())
+        return twin
 
     def _some_rows(self, n, n_batch):
         """Rows spread over a pass of n samples, others in each pass."""

@@ -15,7 +15,7 @@ from ..utils._kernel_source import KernelSource
 from ..utils._memory import require_memory
 from ..utils._progress import silent
 from ..utils._random import global_generators
-from ..utils._threads import n_workers
+from ..utils._threads import n_workers, one_torch_thread
 from ..utils._tiles import computed_tiles, slices, tile_rows, with_smaller_tiles
 from ._batches import Batch
 from ._capture import HEADS
@@ -29,6 +29,8 @@ from ._transfer import Transfer
 
 _CHECKED_SAMPLES = 8
 _CHECKED_HEADS = 4
+# Pairs of samples from which tiles are shared by threads.
+_SHARED_PAIRS = 2**16
 
 
 class TangentKernels(KernelSource):
@@ -109,7 +111,9 @@ class TangentKernels(KernelSource):
         self.layers = layers
         self.layer_names = [layer.name for layer in layers]
         self._sizes = Sizes(self.device, self.dtype.itemsize)
-        self.passes = Passes(self._network, layers, self.device, self._dtype, self._sizes)
+        self.passes = Passes(
+            self._network, layers, self.device, self._dtype, self._sizes, self.n_jobs
+        )
 
     def check(self, X):
         """Decide how each layer is computed, and compare with autograd on a few samples.
@@ -216,7 +220,7 @@ class TangentKernels(KernelSource):
         """Yield the upper half of the kernels of a batch with itself, see `KernelSource.tiles`."""
         factors = self._current(batch)
         if factors is not None and self.device.type == "cpu":
-            yield from self._computed_tiles(factors, None, progress)
+            yield from self._computed_tiles(factors, None, self.n_jobs, progress)
             return
         size = self._tile_rows(0 if factors is not None else self._n_heads)
         n_sides = len(slices(len(batch), size))
@@ -243,26 +247,29 @@ class TangentKernels(KernelSource):
         require_memory(n_bytes, f"A kernel stack of shape {shape}")
         x, y = self._matched(batch, other)
         kept = x is not None and (other is None or y is not None)
-        if kept and self.device.type == "cpu" and n_workers(self.n_jobs) > 1:
+        large = len(batch) * n_columns >= _SHARED_PAIRS
+        if kept and large and self.device.type == "cpu" and n_workers(self.n_jobs) > 1:
             return self._gathered(x, y, shape, progress)
         share, sliced = self._share(batch, other)
         in_turn = partial(self._written_in_turn, batch, other, shape, share, sliced, progress)
         return with_smaller_tiles(in_turn, self._tile_rows(share * sliced))
 
-    def _computed_tiles(self, x, y, progress):
+    def _computed_tiles(self, x, y, n_jobs, progress):
         # Tiles that are handed around hold all layers, beside the products they are made of.
         n_planes = self._n_kernels * (len(self.layers) + 2)
-        size = tile_rows(n_planes * self.dtype.itemsize, n_jobs=self.n_jobs)
+        size = tile_rows(n_planes * self.dtype.itemsize, n_jobs=n_jobs)
         tile = partial(kernel_tile, per_output=self.per_output)
-        return computed_tiles(tile, x, y, size=size, n_jobs=self.n_jobs, progress=progress)
+        return computed_tiles(tile, x, y, size=size, n_jobs=n_jobs, progress=progress)
 
     def _gathered(self, x, y, shape, progress):
         """Kernels from tiles that come back from wherever they were computed."""
         out = empty(shape, self._dtype, self.device).numpy()
-        for rows, columns, tile in self._computed_tiles(x, y, progress):
-            out[:, :, rows, columns] = tile
-            if y is None and rows != columns:
-                out[:, :, columns, rows] = tile.swapaxes(-1, -2)
+        n_jobs = n_workers(self.n_jobs)
+        with one_torch_thread():  # others would be in the way of those that compute
+            for rows, columns, tile in self._computed_tiles(x, y, n_jobs, progress):
+                out[:, :, rows, columns] = tile
+                if y is None and rows != columns:
+                    out[:, :, columns, rows] = tile.swapaxes(-1, -2)
         return out
 
     def _written_in_turn(self, batch, other, shape, share, sliced, progress, size):

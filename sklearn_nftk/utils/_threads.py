@@ -12,15 +12,21 @@ from functools import cache
 from itertools import islice
 from numbers import Integral
 from threading import Lock
+from time import perf_counter
 
+import numpy as np
 import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.parallel import get_active_backend
+from scipy.linalg.lapack import dpotrf
 from sklearn import config_context, get_config, set_config
 from threadpoolctl import ThreadpoolController
 
+# Rows of a matrix whose factorisation is worth several threads, and of the one that tells.
+_LARGE, _PROBE = 1000, 512
 
-def computed(function, arguments, n_jobs=None):
+
+def computed(function, arguments, n_jobs=None, *, shared=False):
     """Yield ``function(*a)`` for each a of `arguments`, in their order, several at a time.
 
     Threads take the tasks as they come; under a joblib backend of other processes they are
@@ -40,12 +46,14 @@ def computed(function, arguments, n_jobs=None):
         Drawn by the caller's thread.
     n_jobs : int or None
         See `n_workers`.
+    shared : bool, default=False
+        Whether `function` needs the memory of this process: threads whatever the backend is.
     """
     backend, n = _workers(n_jobs)
     if n == 1:
         for some in arguments:
             yield _alone(function, some, {})
-    elif getattr(backend, "uses_threads", False):
+    elif shared or getattr(backend, "uses_threads", False):
         yield from _by_threads(function, iter(arguments), n)
     else:
         yield from _by_joblib(function, iter(arguments), n)
@@ -180,6 +188,44 @@ _one_blas_thread = SharedChange(_blas_limit)
 def one_blas_thread():
     """Context in which BLAS does not wait for threads: they cost more than they give."""
     return _one_blas_thread
+
+
+@contextmanager
+def lapack_threads(n):
+    """Context for a factorisation of an n x n matrix, which cannot be cut into tasks.
+
+    Its threads wait for each other at every step, so that on busy cores several take longer than
+    one: a small factorisation tells what the machine is like now.
+
+    Parameters
+    ----------
+    n : int
+    """
+    if _blas_limit.before is not None or _blas_threads() == 1:
+        yield  # somebody has decided
+    elif n >= _LARGE and _threads_pay():
+        yield
+    else:
+        with one_blas_thread():
+            yield
+
+
+def _threads_pay():
+    """Whether all BLAS threads together are faster than one, at this moment."""
+    matrix = np.eye(_PROBE)
+    matrix += 0.5 / _PROBE
+
+    def seconds():
+        times = []
+        for _ in range(3):
+            start = perf_counter()
+            dpotrf(matrix, lower=1)
+            times.append(perf_counter() - start)
+        return max(times[1:])  # threads that wait now and then are late
+
+    together = seconds()
+    with one_blas_thread():
+        return together < seconds()
 
 
 def _blas_threads():
