@@ -22,8 +22,9 @@ from scipy.linalg.lapack import dpotrf
 from sklearn import config_context, get_config, set_config
 from threadpoolctl import ThreadpoolController
 
-# Rows of a matrix whose factorisation is worth several threads, and of the one that tells.
-_LARGE, _PROBE = 1000, 512
+# Rows of a matrix whose factorisation is worth several threads, and of the one that tells; for so
+# many seconds.
+_LARGE, _PROBE, _MOMENT = 1000, 400, 1.0
 
 
 def computed(function, arguments, n_jobs=None, *, shared=False):
@@ -210,12 +211,23 @@ def lapack_threads(n):
             yield
 
 
-def _threads_pay():
+class _Probe:
     """Whether all BLAS threads together are faster than one, at this moment."""
-    matrix = np.eye(_PROBE)
-    matrix += 0.5 / _PROBE
 
-    def seconds():
+    def __init__(self):
+        self._until, self._answer = 0.0, False
+
+    def __call__(self):
+        if perf_counter() > self._until:
+            together = self._seconds()
+            with one_blas_thread():
+                self._answer = together < self._seconds()
+            self._until = perf_counter() + _MOMENT
+        return self._answer
+
+    @staticmethod
+    def _seconds():
+        matrix = np.eye(_PROBE) + 0.5 / _PROBE
         times = []
         for _ in range(3):
             start = perf_counter()
@@ -223,9 +235,8 @@ def _threads_pay():
             times.append(perf_counter() - start)
         return max(times[1:])  # threads that wait now and then are late
 
-    together = seconds()
-    with one_blas_thread():
-        return together < seconds()
+
+_threads_pay = _Probe()
 
 
 def _blas_threads():
