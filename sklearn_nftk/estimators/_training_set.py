@@ -48,6 +48,7 @@ class TrainingSet:
             options,
             sample_weight=self.sample_weight,
             strata=self.strata,
+            contested=self.rows.contested,
             order=self.rows.order,
             seed=seed,
         )

@@ -22,8 +22,8 @@ _FOLDS = 3
 # Standard errors by which codes must be better than one-vs-rest.
 _STANDARD_ERRORS = 2.0
 # Gradients to which folds are fitted, and the codes themselves.
-_ROUGH, _EXACT = 1e-5, 1e-9
-_MAX_ITER = 1000
+_ROUGH, _EXACT = 1e-3, 1e-9
+_MAX_ITER = 500
 
 
 class Coding(NamedTuple):
@@ -101,7 +101,7 @@ class CodingStudy:
         return mean > _STANDARD_ERRORS * np.sqrt(self.p**2 @ (gains - mean) ** 2)
 
     def _fit(self, logits, rows, penalty, fold, tol=_ROUGH):
-        start = self._starts.get(fold)
+        start = self._starts.get(fold, self._starts.get(0))
         D = _logistic(logits[rows], self.labels[rows], self.p[rows], penalty, start, tol)
         self._starts[fold] = D
         return D
@@ -136,7 +136,8 @@ def choose_coding(study, scores, scores_of_C):
     hint = study.losses(scores, _PENALTIES[0], folds=[0])[first]
     if study.p[first] @ (plain[first] - hint) <= 0:
         return None, None
-    losses = {penalty: study.losses(scores, penalty) for penalty in _PENALTIES}
+    few = study.n_classes**2 > len(scores)  # rows for so many numbers
+    losses = {p: study.losses(scores, p) for p in (_PENALTIES[:1] if few else _PENALTIES)}
     penalty = min(losses, key=lambda penalty: study.p @ losses[penalty])
     if not study.is_better(losses[penalty], plain):
         return None, None
@@ -181,24 +182,44 @@ def _logistic(logits, labels, p, penalty, start=None, tol=1e-6):
     """Multinomial logistic regression that starts from the decisions as they are.
 
     Minimises ``sum_i p_i log-loss_i(z + z D + c) + penalty / 2 ||D||^2``; returns D, shape
-    (n_classes, n_classes), with c below it. Gradients are less than `tol`.
+    (n_classes, n_classes), with c below it. Gradients in the coordinates below are less than
+    `tol`.
     """
     n, k = logits.shape
     rows = np.arange(n)
     features = np.column_stack([logits, np.ones(n)])
     p = p / p.sum()
-    ridge = np.r_[np.full(k, penalty), 0.0][:, None]
+    ridge = np.r_[np.full(k, penalty), 0.0]
+    start = np.zeros((k + 1, k)) if start is None else start
+    # Decisions are nearly dependent where classes are masked. In coordinates in which the blocks
+    # of the second derivative, one for each class, are the identity at the start, few steps do.
+    roots = _inverse_roots(features, p, softmax(logits + features @ start, axis=1), ridge)
 
     def objective(flat):
-        D = flat.reshape(k + 1, k)
+        D = start + np.einsum("cjk,kc->jc", roots, flat.reshape(k + 1, k))
         combined = logits + features @ D
         losses = -log_softmax(combined, axis=1)[rows, labels]
         residuals = softmax(combined, axis=1)
         residuals[rows, labels] -= 1
-        gradient = features.T @ (p[:, None] * residuals) + ridge * D
-        return p @ losses + np.sum(ridge * D**2) / 2, gradient.ravel()
+        gradient = features.T @ (p[:, None] * residuals) + ridge[:, None] * D
+        value = p @ losses + ridge @ np.sum(D**2, axis=1) / 2
+        return value, np.einsum("cjk,jc->kc", roots, gradient).ravel()
 
-    start = np.zeros((k + 1, k)) if start is None else start
-    options = {"maxiter": _MAX_ITER, "maxcor": 30, "ftol": tol**2, "gtol": tol}
-    result = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return result.x.reshape(k + 1, k)
+    options = {"maxiter": _MAX_ITER, "maxcor": 20, "ftol": tol**2, "gtol": tol}
+    result = minimize(
+        objective, np.zeros(k * (k + 1)), jac=True, method="L-BFGS-B", options=options
+    )
+    D = start + np.einsum("cjk,kc->jc", roots, result.x.reshape(k + 1, k))
+    D[-1] -= D[-1].mean()  # what is common to all classes means nothing
+    return D
+
+
+def _inverse_roots(features, p, probabilities, ridge):
+    """``R_c`` with ``R_c' (X' diag(p pi_c (1 - pi_c)) X + ridge) R_c = I``, (n_classes, q, q)."""
+    roots = []
+    for weights in (p[:, None] * probabilities * (1 - probabilities)).T:
+        block = (features * weights[:, None]).T @ features + np.diag(ridge)
+        block.flat[:: len(block) + 1] += 1e-8 * block.trace() + np.finfo(float).tiny
+        factor = np.linalg.cholesky(block)
+        roots.append(np.linalg.inv(factor).T)
+    return np.array(roots)

@@ -7,6 +7,9 @@ import numpy as np
 from ._coding import CodingStudy, choose_coding, one_vs_rest_codes
 from ._targets import fit_temperature
 
+# Rows of each class from which codes are learned at least.
+_LEAST = 3
+
 
 class Machine(NamedTuple):
     """A solved kernel machine; see `Fitted`."""
@@ -51,20 +54,27 @@ def solve_machine(problem, chosen):
 
 def _coded(problem, chosen, machine):
     """Solve for codes in place of one-vs-rest targets, where these mask classes."""
-    study = CodingStudy(problem.strata, problem.s, problem.order)
+    # Leave-one-out takes all copies of a row away and leaves those of other classes behind: where
+    # the same x has several, its decisions speak against its own class.
+    rows = np.flatnonzero(~problem.contested)
+    if np.bincount(problem.strata[rows], minlength=len(machine.class_codes)).min() < _LEAST:
+        return machine
+    rank = np.argsort(problem.order)[rows]
+    study = CodingStudy(problem.strata[rows], problem.s[rows], np.argsort(rank))
 
     def scores_of_C():
         if isinstance(problem.options.C, str) and len(problem.grams.scales) == 1:
-            return problem.loo_scores_of_C(chosen.basis), machine.C
-        return {machine.C: machine.loo_scores}, machine.C
+            scores = problem.loo_scores_of_C(chosen.basis)
+            return {C: of_C[rows] for C, of_C in scores.items()}, machine.C
+        return {machine.C: machine.loo_scores[rows]}, machine.C
 
-    coding, C = choose_coding(study, machine.loo_scores, scores_of_C)
+    coding, C = choose_coding(study, machine.loo_scores[rows], scores_of_C)
     if coding is None:
         return machine
     solution = problem.ridge_on(coding.codes[problem.strata], chosen.weights, C)
     loo_scores = solution.loo_scores + coding.offsets
     # Codes were found on weights that all decisions share.
-    if not study.is_better(study.plain(loo_scores), study.plain(machine.loo_scores)):
+    if not study.is_better(study.plain(loo_scores[rows]), study.plain(machine.loo_scores[rows])):
         return machine
     intercept = solution.intercept + coding.offsets
     return Machine(C, solution.dual_coef.T, intercept, loo_scores, coding.codes)

@@ -43,6 +43,8 @@ class Problem:
         The part of s that is not due to weights of classes, for probabilities; None is s.
     strata : ndarray of int, shape (n,), default=None
         The class of each row, where there are classes.
+    contested : ndarray of bool, shape (n,), default=None
+        Rows whose x has other targets too, which leave-one-out leaves behind; None is none.
     order : ndarray of int, shape (n,), default=None
         The rows in an order that does not depend on theirs; None is theirs.
     seed : int
@@ -60,6 +62,7 @@ class Problem:
         *,
         sample_weight=None,
         strata=None,
+        contested=None,
         order=None,
         seed=0,
         largest_C=np.inf,
@@ -70,6 +73,7 @@ class Problem:
         self.options: LearnerOptions = LearnerOptions() if options is None else options
         self.sample_weight = s if sample_weight is None else sample_weight
         self.strata = strata
+        self.contested = np.zeros(len(Y), dtype=bool) if contested is None else contested
         self.order = np.arange(len(Y)) if order is None else order
         self.seed = seed
         self.largest_C = largest_C
@@ -98,6 +102,7 @@ class Problem:
             self.options,
             sample_weight=self.sample_weight,
             strata=self.strata,
+            contested=self.contested,
             order=self.order,
             seed=self.seed,
             largest_C=0.5 / max(np.finfo(float).eps * trace, np.finfo(float).tiny),
@@ -147,6 +152,7 @@ class Problem:
             self.options,
             sample_weight=self.sample_weight[rows] * counts[rows],
             strata=None if self.strata is None else self.strata[rows],
+            contested=self.contested[rows],
             order=order[order >= 0],
             seed=self.seed,
             largest_C=self.largest_C,

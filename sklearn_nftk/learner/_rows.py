@@ -25,11 +25,14 @@ class DistinctRows(NamedTuple):
         Group of each row, 0 to m - 1.
     order : ndarray of int, shape (m,)
         The groups in the order of their content.
+    contested : ndarray of bool, shape (m,)
+        Whether the same x has other targets too.
     """
 
     first: np.ndarray
     copy_of: np.ndarray
     order: np.ndarray
+    contested: np.ndarray
 
     def total(self, weights):
         """Sum weights of shape (n,) over copies, shape (m,)."""
@@ -59,7 +62,10 @@ def distinct_rows(keys, Y):
     both = of_x.ravel() * len(values) + of_y.ravel()
     _, first, group = np.unique(both, return_index=True, return_inverse=True)
     position = np.argsort(np.argsort(first))
-    return DistinctRows(np.sort(first), position[group.ravel()], position)
+    first = np.sort(first)
+    of_x = of_x.ravel()[first]
+    contested = np.bincount(of_x)[of_x] > 1
+    return DistinctRows(first, position[group.ravel()], position, contested)
 
 
 def array_keys(X):
