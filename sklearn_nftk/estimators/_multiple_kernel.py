@@ -83,7 +83,6 @@ class _BaseMultipleKernel(BaseKernelMachine):
                 "X must hold the kernels of the training set with itself, shape (n, n, L) or "
                 f"(n, n); got shape {X.shape}."
             )
-        _check_symmetric(X)
         return X, y
 
     def _test_set(self, X):
@@ -102,6 +101,7 @@ class _BaseMultipleKernel(BaseKernelMachine):
 
     def _grams(self, X, training):
         """Kernels of the distinct rows, which all decisions share."""
+        _check_symmetric(X)
         first = training.first
         planes = np.moveaxis(X, -1, 0)
         if len(first) != len(X) or not planes.flags.c_contiguous:
@@ -282,7 +282,7 @@ def _check_layout(X, n_fit=None):
 def _shape(X):
     try:
         return np.shape(X)
-    except ValueError:  # ragged, which validation says better
+    except (TypeError, ValueError):  # no array at all, or ragged: validation says it better
         return None
 
 
