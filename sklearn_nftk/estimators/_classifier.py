@@ -21,12 +21,15 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
 
     Parameters
     ----------
-    network : None, MLP, InfiniteMLP, InfiniteRNN, torch.nn.Module or callable, default=None
+    network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module or callable, \
+            default=None
         What is kernelised, at its present parameters. None means ``MLP()``, a random ReLU network
         with two hidden layers of 512. An infinitely wide network has kernels in closed form and no
         parameters: nothing is drawn. A module must map (n, ...) to (n, O); it is copied,
         put into evaluation mode and otherwise left alone. A callable is called as
         ``network(n_features, n_outputs, random_state)``, with n_outputs the number of classes.
+        A :class:`~sklearn_nftk.kernels.KernelSource` yields kernels of its own, and any object
+        with a method ``kernel_source`` yields a source.
     layers : {"module", "block"} or dict, default="module"
         "module": each module that owns parameters is a layer. "block": each top-level child is
         one. ``{layer name: [parameter-name patterns]}`` groups parameters by hand. Infinitely wide
@@ -74,8 +77,9 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         Precision of the kernels; "auto" is the floating type of X, float64 for integers and for
         infinitely wide networks. Combined kernels and solvers are in float64.
     n_jobs : int or None, default=None
-        How many tiles of the kernels are computed, and one-vs-rest problems of the hinge loss
-        solved, at once by threads.
+        Threads that tiles of the kernels, passes through the network and machines of the decisions
+        are shared among. None means all cores that are there to be used, and one inside a worker
+        of joblib.
     random_state : int, RandomState instance or None, default=None
         Seeds networks that are drawn in `fit`.
     verbose : int, default=0
@@ -100,9 +104,15 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     intercept_ : ndarray of shape (n_decisions,)
     C_ : float
     X_fit_ : ndarray of shape (n_fit, n_features)
-        Training rows of positive weight.
+        Training rows of positive weight, all copies of a row included.
     loo_scores_ : ndarray of shape (n_fit, n_decisions)
-        Leave-one-out decision values, exact for fixed weights, scales and C (squared loss only).
+        Leave-one-out decision values, exact for fixed weights, scales, codes and C (squared loss
+        only). Identical rows are left out together.
+    class_codes_ : ndarray of shape (n_classes, n_decisions)
+        Target of each class in each decision: -1 and 1, or codes where one-vs-rest targets would
+        mask classes, on leave-one-out evidence (squared loss; not "margin" and "lp") [5]_.
+    kernel_source_ : KernelSource
+        What yielded the layer kernels.
     temperature_ : float
         Divides the decision values in `predict_proba` (squared loss only).
     layer_alignment_ : ndarray of shape (n_layers, n_layers), or (n_decisions, n_layers, n_layers)
@@ -124,6 +134,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     .. [3] Lanckriet et al. Learning the Kernel Matrix with Semidefinite Programming. JMLR 2004;
        Xu et al. An Extended Level Method for Efficient Multiple Kernel Learning. NeurIPS 2008.
     .. [4] Kloft, Brefeld, Sonnenburg, Zien. lp-Norm Multiple Kernel Learning. JMLR 2011.
+    .. [5] Hastie, Tibshirani, Buja. Flexible Discriminant Analysis by Optimal Scoring. JASA 1994.
 
     Examples
     --------

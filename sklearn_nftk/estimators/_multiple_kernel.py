@@ -137,7 +137,8 @@ class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
     kernel_weights, p, shrinkage, per_class, loss, C, class_weight, tol, max_iter
         As in :class:`MultiLayerNTKClassifier`.
     n_jobs : int or None, default=None
-        How many one-vs-rest problems of the hinge loss are solved at once by threads.
+        Threads that the machines of the decisions are shared among; None means all cores that are
+        there to be used, and one inside a worker of joblib.
     verbose : int, default=0
         1 shows progress where there is some to show.
 
@@ -148,7 +149,8 @@ class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
         Number of training rows, with those of weight 0.
     layer_names_ : list of str
         "kernel0", "kernel1", ...
-    layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_, temperature_
+    layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_, temperature_, \
+            class_codes_
         As in :class:`MultiLayerNTKClassifier`, with kernels for layers.
     layer_alignment_, target_alignment_, mean_contributions_, dual_gap_, n_iter_
         Likewise.

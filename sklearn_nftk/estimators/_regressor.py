@@ -15,7 +15,8 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
 
     Parameters
     ----------
-    network : None, MLP, InfiniteMLP, InfiniteRNN, torch.nn.Module or callable, default=None
+    network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module or callable, \
+            default=None
         As in :class:`MultiLayerNTKClassifier`; a callable gets the number of targets.
     layers, normalize, kernel_weights, p, shrinkage, tol, max_iter
         As in :class:`MultiLayerNTKClassifier`.
