@@ -85,7 +85,7 @@ class Batch:
 
     @property
     def deferred(self):
-        """Whether factors are made whenever they are needed."""
+        """True where factors are made whenever they are needed."""
         return self.factors is None
 
     @property

@@ -68,7 +68,7 @@ def _outputs_of_any_size(network, x):
 
 
 def _differs(actual, expected, scale):
-    """Which rows of outputs differ by more than rounding."""
+    """Mask of the rows of outputs that differ by more than rounding."""
     tolerance = 1e-4 if expected.dtype == torch.float32 else 1e-8
     return ((actual - expected).abs() > tolerance * scale).any(1)
 

@@ -28,7 +28,7 @@ _SHARED_ROWS = 128
 
 
 class Passes:
-    """What a network leaves behind for its layers: call `begin` first, then `factors`.
+    """Passes through a network, and the factors of its layers: call `begin`, then `factors`.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ class Passes:
         return x.to(device=self.device, dtype=torch.int64 if indices else self.dtype)
 
     def state(self):
-        """What was learned of the network, in builtin types."""
+        """Plan, sizes and scale of the outputs, in builtin types."""
         return {
             "plan": self.plan.state(),
             "sizes": [list(self.sizes.of_factors), list(self.sizes.of_uses)],

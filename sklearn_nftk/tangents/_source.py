@@ -354,7 +354,7 @@ class TangentKernels(KernelSource):
                 return x, y
 
     def _share(self, batch, other):
-        """How many heads are treated at once, and whether factors are made slice by slice."""
+        """Number of heads treated at once, and True where factors are made slice by slice."""
         deferred = [b.deferred for b in (batch, other) if b is not None]
         if not all(deferred):
             return self._n_heads, any(deferred)
