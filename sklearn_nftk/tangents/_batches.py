@@ -26,6 +26,12 @@ class Factors:
     def __getitem__(self, rows):
         return self._each(lambda part: part[rows])
 
+    def room(self, n_columns, per_output):
+        """Make room for kernels with m samples: a tensor of shape (H, L, n, m) or (1, L, n, m)."""
+        first = self.layers[0][0]
+        n_kernels = first.n_heads if per_output else 1
+        return first.gradient_like((n_kernels, len(self.layers), len(self), n_columns))
+
     def combined(self, weights):
         """Factors of one head, a combination of all."""
         return self._each(lambda part: part.combined(weights))
