@@ -9,7 +9,6 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -173,14 +172,13 @@ def test_random_state_decides_everything(three_classes):
     assert not np.allclose(first.decision_function(X), other.decision_function(X))
 
 
-@pytest.mark.parametrize("shrinkage", [0.0, 0.4, 1.0, "auto"])
+@pytest.mark.parametrize("shrinkage", [0.0, 0.4, 1.0])
 def test_shrinkage_mixes_with_uniform_weights(shrinkage, three_classes):
     X, y = three_classes
     pure = fitted(X, y, shrinkage=0.0).kernel_weights_
     model = fitted(X, y, shrinkage=shrinkage)
-    shares = [0.0, 0.5, 1.0] if shrinkage == "auto" else [shrinkage]
-    mixtures = [(1 - share) * pure + share / 3 for share in shares]
-    assert any(np.allclose(model.kernel_weights_, mixture) for mixture in mixtures)
+    assert_allclose(model.kernel_weights_, (1 - shrinkage) * pure + shrinkage / 3)
+    assert np.abs(pure - 1 / 3).max() > 0.1
 
 
 def test_auto_shrinkage_leaves_uniform_weights_when_one_layer_is_much_better(rng):
@@ -296,12 +294,6 @@ def test_names_of_features_are_kept_and_checked(three_classes):
     assert model.feature_names_in_.tolist() == list("abcde")
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(frame.rename(columns={"a": "z"}))
-
-
-def test_calibration(three_classes):
-    X, y = three_classes
-    calibrated = CalibratedClassifierCV(MultiLayerNTKClassifier(SMALL, loss="hinge"), cv=2)
-    assert_allclose(calibrated.fit(X, y).predict_proba(X).sum(axis=1), 1)
 
 
 def test_digits_are_learned():

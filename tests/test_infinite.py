@@ -18,7 +18,6 @@ from sklearn.gaussian_process.kernels import WhiteKernel
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 from sklearn.utils import shuffle
 
 from sklearn_nftk import MultiLayerNTKClassifier, MultiLayerNTKRegressor
@@ -249,13 +248,13 @@ def test_groupings_add_up(rng):
 def test_finite_networks_converge_to_every_layer(activation, rng):
     X = rng.standard_normal((10, 4))
     limit = layer_kernels(InfiniteMLP(2, activation, 2.0, 0.1), X)
-    widths = [64, 128, 256, 512, 1024]
+    widths = [32, 128, 512]
     errors = np.zeros((len(widths), 3))
-    for k, width in enumerate(widths):
-        for seed in range(12):
+    for k, (width, n_seeds) in enumerate(zip(widths, [32, 16, 12], strict=True)):
+        for seed in range(n_seeds):  # narrow networks are cheap, and vary more
             finite = MLP((width, width), activation, bias_variance=0.1, random_state=seed)
             difference = layer_kernels(finite, X) - limit
-            errors[k] += np.linalg.norm(difference, axis=(0, 1)) / 12
+            errors[k] += np.linalg.norm(difference, axis=(0, 1)) / n_seeds
     slopes = np.polyfit(np.log(widths), np.log(errors), 1)[0]
     assert ((slopes > -0.7) & (slopes < -0.35)).all(), slopes
 
@@ -390,9 +389,14 @@ def test_repeated_and_zero_rows_change_no_other(X, depth, name):
 
 
 @settings(max_examples=25, deadline=None)
-@given(X=rows, power=st.integers(-60, 60), slope=st.floats(-1, 1), depth=st.integers(1, 3))
+@given(
+    X=rows,
+    power=st.integers(-60, 60),
+    slope=st.floats(-1, 1).map(lambda slope: round(slope, 6)),
+    depth=st.integers(1, 3),
+)
 def test_rectifiers_without_biases_scale(X, power, slope, depth):
-    X = X.round(6)  # squares of 1e-155 and less are subnormal numbers
+    X, slope = X.round(6), round(slope, 6)  # squares of 1e-155 and less are subnormal numbers
     network = InfiniteMLP(depth, "leaky_relu", bias_variance=0.0, negative_slope=slope)
     scaled = layer_kernels(network, 2.0**power * X) / 4.0**power
     assert_allclose(scaled, layer_kernels(network, X), rtol=1e-9)
@@ -486,6 +490,7 @@ def test_streamed_and_stored_fits_agree(three_classes, monkeypatch):
     X, y = three_classes
     stored = MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y)
     monkeypatch.setattr("sklearn_nftk.grams._streamed.fits", lambda n_bytes: False)
+    monkeypatch.setattr("sklearn_nftk.grams._streamed.StoredGrams", None)  # cannot be made
     streamed = MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y)
     assert_allclose(streamed.decision_function(X), stored.decision_function(X), rtol=1e-6)
 
@@ -502,12 +507,6 @@ def test_grids_pipelines_and_regression():
     regressor = make_pipeline(StandardScaler(), MultiLayerNTKRegressor(InfiniteMLP()))
     assert cross_val_score(regressor, X[:, :3], X[:, 3], cv=3).min() > 0.85
     assert regressor.fit(X[:, :3], X[:, 3]).score(X[:, :3], X[:, 3]) > 0.9
-
-
-def test_kernels_serve_other_machines(two_classes):
-    X, y = two_classes
-    K = layer_kernels(InfiniteMLP(), X).sum(axis=2)
-    assert SVC(kernel="precomputed").fit(K, y).score(K, y) > 0.8
 
 
 def test_specification_is_cloned_and_copied(rng):

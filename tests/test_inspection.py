@@ -29,6 +29,8 @@ from sklearn_nftk.inspection import (
 )
 from sklearn_nftk.networks import MLP, InfiniteMLP
 
+from . import reference
+
 
 def three_outputs(n_features, n_outputs, random_state):
     torch.manual_seed(random_state)
@@ -292,11 +294,22 @@ def test_a_layer_given_twice_is_interchangeable_with_itself(three_classes):
 
 
 def test_similarity_is_the_alignment_of_centred_kernels(case):
-    model, *_ = case
+    model, _, (X, *targets) = case
     found = kernel_similarity(model, threshold=0.0)
-    assert_allclose(np.diagonal(found.layers, axis1=-2, axis2=-1), 1)
+    X = model[:-1].transform(X) if hasattr(model, "steps") else X
+    problem = training_problem(machine(model), X, *targets)
+    root = np.sqrt(np.outer(problem.p, problem.p))
+    kernels = np.array([[root * reference.centred(K, problem.p) for K in planes]
+                        for planes in problem.grams.stored().planes])  # fmt: skip
+    kernels /= np.linalg.norm(kernels, axis=(2, 3), keepdims=True)
+    layers = np.einsum("hkij,hlij->hkl", kernels, kernels)
+    assert_allclose(found.layers.reshape(layers.shape), layers, rtol=1e-6, atol=1e-9)
+    for c, y in enumerate(problem.Y.T):
+        target = root * reference.centred(np.outer(y, y), problem.p)
+        with_target = np.einsum("lij,ij->l", kernels[problem.kernels[c]], target)
+        assert_allclose(found.targets[c], with_target / np.linalg.norm(target), rtol=1e-6)
     assert found.groups == [list(range(len(found.layer_names)))]
-    assert found.targets.shape == (len(found.decision_names), len(found.layer_names))
+    assert len(found.decision_names) == len(found.targets)
     assert kernel_similarity(model, threshold=1.0).groups == []
 
 

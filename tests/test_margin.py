@@ -12,7 +12,6 @@ from sklearn_nftk.weights import CuttingPlane, LpMarginProblem, MarginProblem
 
 from . import reference
 
-CASES = ["plain", "many", "near duplicates", "a zero", "low rank", "tiny"]
 LOSSES = ["squared", "hinge"]
 
 

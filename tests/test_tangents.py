@@ -1,5 +1,6 @@
 import copy
 import pickle
+import threading
 
 import numpy as np
 import pytest
@@ -12,8 +13,17 @@ from torch import nn
 
 from sklearn_nftk import MultiLayerNTKClassifier
 from sklearn_nftk.kernels import layer_kernel_diag, layer_kernels, layer_names
-from sklearn_nftk.tangents import DenseFactor, OuterFactor, TangentKernels, register_rule
+from sklearn_nftk.tangents import (
+    DenseFactor,
+    OuterFactor,
+    TangentKernels,
+    _assembly,
+    _source,
+    register_rule,
+)
+from sklearn_nftk.tangents._passes import Passes
 from sklearn_nftk.tangents._rules import _RULES
+from sklearn_nftk.tangents._transfer import Transfer
 
 from . import reference, zoo
 
@@ -251,13 +261,22 @@ def test_tile_is_halved_when_memory_runs_out(monkeypatch, rng):
 
 @pytest.mark.parametrize("outputs", ["mean", "per_class"])
 def test_streamed_tiles_arrive(outputs, monkeypatch, rng):
-    module, X = ZOO["mlp"][0], rng.standard_normal((37, 5))
+    module, X = ZOO["mlp"][0], rng.standard_normal((16, 5))
     expected = layer_kernels(module, X, outputs=outputs)
     monkeypatch.setattr(TangentKernels, "_may_stay", lambda self, n_bytes: False)
+    sent, send = [], Transfer.send
+
+    def counted(self, tile, deliver):
+        sent.append(tile.shape[-2:])
+        send(self, tile, deliver)
+
+    monkeypatch.setattr(Transfer, "send", counted)
     with config_context(working_memory=24 * 7**2 / 2**20):
-        for Y, columns in [(None, slice(None)), (X[:20], slice(20))]:
+        for Y, columns in [(None, slice(None)), (X[:9], slice(9))]:
             streamed = layer_kernels(module, X, Y, outputs=outputs)
             assert_allclose(streamed, expected[..., columns, :], rtol=1e-12)
+    assert len(sent) > 30
+    assert max(map(max, sent)) <= 7
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -291,11 +310,61 @@ def test_estimator_fitted_on_cuda_predicts_on_the_cpu(monkeypatch, three_classes
         assert_allclose(loaded.decision_function(X), expected, rtol=1e-6, atol=1e-8)
 
 
-def test_threads_give_the_same_tiles(rng):
-    module = ZOO["mlp"][0]
-    X = rng.standard_normal((40, 5))
-    with config_context(working_memory=24 * 8**2 / 2**20):
-        assert_allclose(layer_kernels(module, X, n_jobs=2), layer_kernels(module, X), rtol=1e-12)
+def in_two_threads(monkeypatch, owner, name):
+    """Have the first two calls of a function wait for each other; returns who called it."""
+    function, threads, both = getattr(owner, name), [], threading.Barrier(2, timeout=60)
+
+    def waiting(*args, **kwargs):
+        threads.append(threading.get_ident())
+        if len(threads) <= 2:
+            both.wait()
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, waiting)
+    return threads
+
+
+@pytest.mark.parametrize("outputs", ["mean", "per_class"])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_threads_give_the_same_tiles(symmetric, outputs, monkeypatch, rng):
+    module, X = ZOO["mlp"][0], rng.standard_normal((40, 5))
+    Y = None if symmetric else X[:30]
+    expected = layer_kernels(module, X, Y, outputs=outputs, n_jobs=1)
+    monkeypatch.setattr(_source, "_SHARED_PAIRS", 1)
+    monkeypatch.setattr(_assembly, "tile_rows", lambda *args, **kwargs: 8)
+    threads = in_two_threads(monkeypatch, _assembly, "kernel_tile")
+    kernels = layer_kernels(module, X, Y, outputs=outputs, n_jobs=2)
+    assert_allclose(kernels, expected, rtol=1e-12)
+    assert len(threads) == (15 if symmetric else 20)
+    assert len(set(threads) - {threading.get_ident()}) == 2
+
+
+def test_passes_in_threads_make_the_same_factors(monkeypatch, rng):
+    module = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 2)
+    )
+    alone, shared = (
+        TangentKernels(copy.deepcopy(module), outputs="per_class", n_jobs=n) for n in (1, 2)
+    )
+    X = rng.standard_normal((300, 1, 6, 6))
+    for source in (alone, shared):
+        source.check(X)
+    expected = alone.prepare(X).factors.layers
+    threads = in_two_threads(monkeypatch, Passes, "_piece")
+    factors = shared.prepare(X).factors.layers
+    assert len(set(threads) - {threading.get_ident()}) == 2
+    for parts, others in zip(factors, expected, strict=True):
+        for part, other in zip(parts, others, strict=True):
+            assert part.layout == other.layout
+            for name in part.fields:
+                assert_allclose(getattr(part, name), getattr(other, name), rtol=1e-12, atol=1e-14)
+    before, after = module.state_dict(), shared.network.state_dict()
+    assert all(torch.equal(before[name].to(after[name]), after[name]) for name in before)
+    assert not any(
+        len(hooks)
+        for part in shared.network.modules()
+        for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)
+    )
 
 
 def test_users_register_rules_of_their_own():

@@ -14,7 +14,13 @@ from sklearn import config_context, get_config
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from sklearn_nftk.utils import _threads
-from sklearn_nftk.utils._threads import computed, in_flight, n_workers, one_blas_thread
+from sklearn_nftk.utils._threads import (
+    computed,
+    in_flight,
+    lapack_threads,
+    n_workers,
+    one_blas_thread,
+)
 from sklearn_nftk.utils._tiles import computed_tiles, tile_rows
 
 BACKENDS = ["threading", "loky", "multiprocessing"]
@@ -34,6 +40,10 @@ def state(*_):
 
 def blas_libraries():
     return [library for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+def blas_threads():
+    return max(library["num_threads"] for library in blas_libraries())
 
 
 def matrix(tiles, n, m):
@@ -261,6 +271,59 @@ class TestNumberOfThreads:
     def test_none_at_all(self):
         with pytest.raises(ValueError, match="n_jobs == 0"):
             n_workers(0)
+
+
+class TestThreadsOfLapack:
+    @pytest.fixture
+    def probes(self, settings, monkeypatch):
+        """A probe without memory; threads that it was run on, and seconds that it then takes."""
+        probe, probes, seconds = _threads._Probe(), [], {1: 2.0, 2: 1.0}
+
+        def timed():
+            probes.append(blas_threads())
+            return seconds[probes[-1]]
+
+        monkeypatch.setattr(probe, "_seconds", timed, raising=False)
+        monkeypatch.setattr(_threads, "_threads_pay", probe)
+        return probes, seconds
+
+    @pytest.mark.parametrize("alone", [0.5, 2.0])
+    def test_as_many_as_are_the_fastest(self, alone, probes):
+        probes, seconds = probes
+        seconds[1] = alone
+        for _ in range(2):
+            with lapack_threads(2000):
+                assert blas_threads() == (2 if alone > seconds[2] else 1)
+            assert blas_threads() == 2
+        assert sorted(probes) == [1, 2]  # once a moment
+
+    def test_the_answer_is_for_a_moment(self, probes, monkeypatch):
+        probes, seconds = probes
+        now = 0.0
+        monkeypatch.setattr(_threads, "perf_counter", lambda: now)
+        for now in (1.0, 1.9, 2.5):
+            with lapack_threads(2000):
+                assert blas_threads() == (1 if now > 2 else 2)
+            seconds[1] = 0.5
+        assert len(probes) == 4
+
+    def test_one_for_small_matrices(self, probes):
+        with lapack_threads(100):
+            assert blas_threads() == 1
+        assert blas_threads() == 2
+        assert not probes[0]
+
+    def test_whoever_has_decided_is_not_overruled(self, probes):
+        with one_blas_thread(), lapack_threads(2000):
+            assert blas_threads() == 1
+        with threadpool_limits(1, user_api="blas"), lapack_threads(2000):
+            assert blas_threads() == 1
+        assert not probes[0]
+
+    def test_threads_are_as_before_when_the_factorisation_fails(self, probes):
+        for n in (100, 2000):
+            with pytest.raises(np.linalg.LinAlgError), lapack_threads(n):
+                raise np.linalg.LinAlgError
 
 
 def test_tiles_in_flight_fit_the_working_memory():

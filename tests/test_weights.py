@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_nftk.grams import CosineKernels, StatisticsAccumulator, StoredGrams, scale
 from sklearn_nftk.kernels import KernelSource
-from sklearn_nftk.learner import Problem
+from sklearn_nftk.learner import LearnerOptions, Problem, learn
 from sklearn_nftk.weights import AlignmentProblem, weight_method
 from sklearn_nftk.weights._alignment import alignment_weights
 
@@ -260,6 +260,26 @@ def test_rounding_in_place_of_a_kernel_counts_as_zero(rng):
     with pytest.warns(UserWarning, match=r"zero or constant .*\['c'\]"):
         mask = scale(grams, grams.statistics(s / s.sum(), Y), "variance")[2]
     assert mask.tolist() == [[True, True, False]]
+
+
+@pytest.mark.parametrize("per_output", [True, False])
+@pytest.mark.parametrize("loss", ["squared", "hinge"])
+@pytest.mark.parametrize("kernel_weights", ["alignment", "margin"])
+def test_grams_are_never_changed(kernel_weights, loss, per_output, rng):
+    """By scales, by what is learned on them, or by those who overwrite what they combine to."""
+    stack, Y, s = random_problem(rng, 6, n_targets=2)
+    grams = stored(stack.reshape(2, 3, 24, 24) if per_output else stack)
+    scales = rng.uniform(1, 2, grams.scales.shape)
+    scaled = grams.scaled(scales)
+    planes = grams.planes.copy()
+    for combination in scaled.combined(np.eye(grams.shape[1])[:2], [0, 0]):
+        combination[:] = np.nan
+    options = LearnerOptions(loss=loss, kernel_weights=kernel_weights, C=1.0)
+    learn(Problem(scaled, Y, s, options))
+    for of_grams, expected in ((grams, 1.0), (scaled, scales)):
+        assert np.shares_memory(of_grams.planes, grams.planes)
+        assert_array_equal(of_grams.planes, planes)
+        assert_array_equal(of_grams.scales, np.broadcast_to(expected, scales.shape))
 
 
 @pytest.mark.parametrize("per_output", [True, False])

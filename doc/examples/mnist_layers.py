@@ -3,7 +3,7 @@ MNIST: what the layers of a convolutional network say
 =====================================================
 
 A small convolutional network is trained on 2000 handwritten digits; a kernel machine on its
-tangent kernels, one for each layer, is compared with it, and decisions are taken apart.
+tangent kernels, one for each layer, is compared with it, and decisions are explained.
 
 The data are 5000 digits of MNIST, in the file ``mnist_5k.npz``: pixels ``X`` (n, 28, 28) between
 0 and 255, and digits ``y``. Run from the root of the repository,

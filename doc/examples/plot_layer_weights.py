@@ -4,7 +4,7 @@ Which layers speak for which digit
 
 A small network is trained on the digits; then its tangent kernels, one for each layer, are
 combined with weights learned for each class. The classifier is compared with the network it came
-from, and one decision is taken apart.
+from, and one decision is explained.
 """
 
 # %%
@@ -55,8 +55,8 @@ print(f"network {network_accuracy:.3f}, its tangent kernels {model.score(Z_test,
 LayerWeightsDisplay.from_estimator(model).plot()
 
 # %%
-# Take one decision apart
-# -----------------------
+# Explain one decision
+# --------------------
 # Contributions and intercept sum to the decision value exactly.
 sample = int(np.flatnonzero(model.predict(Z_test) != y_test)[0])
 phi = layer_contributions(model, Z_test[[sample]], baseline="mean")[0]

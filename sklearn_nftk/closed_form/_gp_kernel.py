@@ -127,7 +127,7 @@ class InfiniteMLPKernel(Kernel):
         return layer_variances(self.depth, self.weight_variance, self.bias_variance)
 
     def _of_layers(self, planes):
-        """The read-out alone is the covariance of the outputs, all layers are the tangents."""
+        """Plane of the read-out for the NNGP, sum of all planes for the NTK."""
         return planes[-1] if self.kind == "nngp" else sum(planes)
 
     # -- gradient: the closed form itself, differentiated ---------------------------------------

@@ -77,7 +77,7 @@ def validate_sequences(estimator, X, y="no_validation", *, layout, **checks):
 
 
 def holds_sequences(X):
-    """Tell a list, tuple or object array of sequences that are not all of one shape."""
+    """Recognise a list, tuple or object array of sequences of several shapes."""
     if isinstance(X, np.ndarray):
         return X.dtype == object and X.ndim == 1 and len(X) > 0 and _is_sequence(X[0])
     if not isinstance(X, list | tuple) or not len(X) or not all(_is_sequence(x) for x in X):

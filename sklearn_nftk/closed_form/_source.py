@@ -1,4 +1,4 @@
-"""Kernel sources in closed form: what all of them share, tile by tile, in torch and float64."""
+"""Base of kernel sources in closed form: tile by tile, in torch and float64."""
 
 from abc import abstractmethod
 
@@ -73,7 +73,7 @@ class ClosedFormKernels(KernelSource):
 
     @abstractmethod
     def _batch(self, X):
-        """Compute what is known of each of the validated samples: a `RowBatch`."""
+        """Compute the `RowBatch` of validated samples."""
 
     @abstractmethod
     def _planes(self, x, y):
@@ -88,7 +88,7 @@ class ClosedFormKernels(KernelSource):
         return 8 * (3 * len(self.layer_names) + 8)
 
     def prepare(self, X):
-        """Validate samples and do what is done once for each of them.
+        """Validate samples and compute the quantities that belong to each of them.
 
         Returns
         -------

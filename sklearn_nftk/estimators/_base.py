@@ -1,4 +1,4 @@
-"""What all estimators share: options, validation, and what a fit leaves behind."""
+"""Base of all estimators: options, validation, fitted attributes."""
 
 from dataclasses import fields
 

@@ -12,7 +12,7 @@ from ._targets import Targets
 
 
 def _has_probabilities(estimator):
-    """Whether there are, or will be, leave-one-out scores to calibrate on."""
+    """Refuse probabilities where there are no leave-one-out scores to calibrate on."""
     learned = getattr(estimator, "_fitted", None)
     loss = estimator.loss if learned is None else learned.options.loss
     if loss != "squared":

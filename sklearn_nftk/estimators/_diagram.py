@@ -1,4 +1,4 @@
-"""What notebooks show below a fitted estimator: its layers, with their weights."""
+"""Layers of a fitted estimator and their weights, for its diagram in notebooks."""
 
 from ..utils._groups import layer_label
 

@@ -1,4 +1,4 @@
-"""What estimators on networks share: X -> network -> layer kernels -> machine -> decisions."""
+"""Base of estimators on networks: X -> network -> layer kernels -> machine -> decisions."""
 
 import numpy as np
 from sklearn.utils import check_random_state

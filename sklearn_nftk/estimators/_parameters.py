@@ -1,4 +1,4 @@
-"""What the parameters of the estimators may be, said once."""
+"""Constraints of the estimators' parameters."""
 
 from numbers import Integral, Real
 

@@ -1,4 +1,4 @@
-"""What each layer, each class and each training example contributed to a decision.
+"""Contributions to decisions: of each layer, each class and each training example.
 
 Numbers are exact identities of the fitted machine (`layer_contributions`,
 `training_contributions`), or evidence about its layers (`layer_ablation`, `kernel_similarity`,

@@ -1,4 +1,4 @@
-"""How well decisions do without a layer, and with a layer alone."""
+"""Scores of decisions without a layer, and with a layer alone."""
 
 import numpy as np
 from sklearn.metrics import check_scoring
@@ -84,8 +84,8 @@ def layer_ablation(
     >>> from sklearn_nftk.inspection import layer_ablation
     >>> X, X_test, y, y_test = train_test_split(*load_iris(return_X_y=True), random_state=0)
     >>> model = MultiLayerNTKClassifier(random_state=0).fit(X, y)
-    >>> found = layer_ablation(model, X_test, y_test, refit=True, training=(X, y))
-    >>> found.without.shape, found.alone.shape
+    >>> ablation = layer_ablation(model, X_test, y_test, refit=True, training=(X, y))
+    >>> ablation.without.shape, ablation.alone.shape
     ((3,), (3,))
     """
     machine = final_estimator(estimator)

@@ -1,4 +1,4 @@
-"""Which layers say the same, so that weights cannot tell them apart."""
+"""Alignment between layers, and groups of layers that weights cannot distinguish."""
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -23,7 +23,7 @@ def kernel_similarity(estimator, *, threshold=0.95):
 
     Returns
     -------
-    found : :class:`sklearn.utils.Bunch`
+    result : :class:`sklearn.utils.Bunch`
         With the attributes:
 
         layers : ndarray of shape (n_layers, n_layers) or (n_decisions, n_layers, n_layers)
@@ -48,7 +48,7 @@ def kernel_similarity(estimator, *, threshold=0.95):
     >>> from sklearn_nftk.networks import InfiniteMLP
     >>> X, y = load_iris(return_X_y=True)
     >>> model = MultiLayerNTKClassifier(InfiniteMLP(depth=2)).fit(X, y)
-    >>> kernel_similarity(model, threshold=0.9).groups  # weights cannot tell these layers apart
+    >>> kernel_similarity(model, threshold=0.9).groups  # weights cannot distinguish them
     [[0, 1, 2]]
     """
     if not 0 <= threshold <= 1:

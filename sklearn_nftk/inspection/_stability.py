@@ -1,4 +1,4 @@
-"""How far the weights would move with another sample of the data."""
+"""Stability of the kernel weights under resampling of the data."""
 
 import numpy as np
 from sklearn.base import is_classifier
@@ -75,8 +75,8 @@ def weight_stability(
     >>> from sklearn_nftk.inspection import weight_stability
     >>> X, y = load_iris(return_X_y=True)
     >>> model = MultiLayerNTKClassifier(random_state=0).fit(X, y)
-    >>> found = weight_stability(model, X, y, n_resamples=20, random_state=0)
-    >>> bool((found.low <= found.high).all()), found.weights.shape
+    >>> stability = weight_stability(model, X, y, n_resamples=20, random_state=0)
+    >>> bool((stability.low <= stability.high).all()), stability.weights.shape
     (True, (20, 3, 3))
     """
     check_scalar(n_resamples, "n_resamples", target_type=int, min_val=1)

@@ -11,7 +11,7 @@ from ._unwrap import final_estimator, transformed
 
 
 def training_contributions(estimator, X, *, per_layer=False, top=None):
-    """How much each training example spoke for or against each decision.
+    """Contributions of the training examples for or against each decision.
 
     ``psi_ci(x) = a_ci sum_l w_cl K_l(x, x_i)``, so that the sum over the training examples plus
     ``intercept_`` is ``decision_function(X)``, exactly. It is a statement about this machine, not

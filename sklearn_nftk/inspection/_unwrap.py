@@ -52,7 +52,7 @@ def decision_names(machine):
 
 
 def decision_kind(machine):
-    """What the decision functions decide about."""
+    """Kind of the decisions: "class" or "target"."""
     return "class" if is_classifier(machine) else "target"
 
 

@@ -154,10 +154,10 @@ def _descend(grid, start, loss):
         if best != start:
             break
         for C in side:
-            found = loss(C)
-            if found >= smallest:
+            loss_of_C = loss(C)
+            if loss_of_C >= smallest:
                 break
-            best, smallest = C, found
+            best, smallest = C, loss_of_C
     return best
 
 

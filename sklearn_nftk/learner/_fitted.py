@@ -1,4 +1,4 @@
-"""What `learn` returns: a kernel machine that splits its decisions over the layers."""
+"""The fitted kernel machine, which splits its decisions over the layers."""
 
 from dataclasses import dataclass
 

@@ -74,10 +74,10 @@ def fit_temperature(scores, Y, sample_weight):
         return -sample_weight @ np.take_along_axis(log_probabilities, true, axis=1).ravel()
 
     # Convex in the inverse temperature, so unimodal in its logarithm.
-    found = minimize_scalar(
+    best = minimize_scalar(
         log_loss, bounds=_LOG_INVERSE_TEMPERATURES, method="bounded", options={"xatol": 1e-6}
     )
-    return float(np.exp(-found.x))
+    return float(np.exp(-best.x))
 
 
 def both_sides(scores):

@@ -17,7 +17,7 @@ _LAZY_ROWS = 1024
 
 @contextmanager
 def seeded(seed):
-    """Where networks are drawn, whatever surrounds the package: see `global_generators`."""
+    """Context in which networks are drawn, whatever surrounds it: see `global_generators`."""
     with torch.inference_mode(False), global_generators(seed):
         yield
 

@@ -1,4 +1,4 @@
-"""Kernel machines on one combined kernel: ridge with exact leave-one-out, hinge, their cuts."""
+"""Kernel machines on one combined kernel: ridge with exact leave-one-out, hinge, and oracles."""
 
 from ._hinge import hinge
 from ._oracles import HingeOracle, RidgeOracle

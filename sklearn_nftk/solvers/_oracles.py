@@ -1,4 +1,4 @@
-"""The kernel machines of multiple kernel learning, which answer kernel weights with a cut.
+"""The kernel machines of multiple kernel learning: from kernel weights to cutting planes.
 
 Each maximises ``linear(a) - 1/2 sum_l w_l a' K_l a`` over a at given weights w, for all decisions
 that share them. Kernels are seen through ``combined(weights)``, ``sum_l w_l K_l`` of shape (n, n),

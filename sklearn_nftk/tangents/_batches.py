@@ -26,24 +26,25 @@ class Factors:
     def __getitem__(self, rows):
         return self._each(lambda part: part[rows])
 
+    def room(self, n_columns, per_output):
+        """Make room for kernels with m samples: a tensor of shape (H, L, n, m) or (1, L, n, m)."""
+        first = self.layers[0][0]
+        n_kernels = first.n_heads if per_output else 1
+        return first.gradient_like((n_kernels, len(self.layers), len(self), n_columns))
+
     def combined(self, weights):
         """Factors of one head, a combination of all."""
         return self._each(lambda part: part.combined(weights))
 
-    @classmethod
-    def joined(cls, pieces, n):
-        """Join pieces, of `n` samples together, as they come."""
-        whole, start = None, 0
-        for piece in pieces:
-            if len(piece) == n:
-                return piece
-            if whole is None:
-                whole = piece._each(lambda part: part.empty(n))
-            rows = slice(start, start := start + len(piece))
-            for mine, other in zip(whole.layers, piece.layers, strict=True):
-                for part, piece_of_part in zip(mine, other, strict=True):
-                    part[rows].copy_(piece_of_part)
-        return whole
+    def empty(self, n):
+        """Make room for the factors of n samples of the same kind."""
+        return self._each(lambda part: part.empty(n))
+
+    def put(self, rows, piece):
+        """Copy the factors of some samples to their place."""
+        for mine, others in zip(self.layers, piece.layers, strict=True):
+            for part, other in zip(mine, others, strict=True):
+                part[rows].copy_(other)
 
     @property
     def n_bytes(self):
@@ -85,7 +86,7 @@ class Batch:
 
     @property
     def deferred(self):
-        """Whether factors are made whenever they are needed."""
+        """True where factors are made whenever they are needed."""
         return self.factors is None
 
     @property

@@ -28,7 +28,7 @@ class InPlaceError(Exception):
 
 
 class NetworkError(ValueError):
-    """What a network raises, in one line."""
+    """Error of the network's own code, in one line."""
 
 
 @contextmanager

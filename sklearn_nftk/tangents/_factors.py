@@ -12,7 +12,7 @@ from ..utils._device import empty
 
 
 class Factor:
-    """What every kind of factor shares: tensors whose first axis is the samples.
+    """Base of all factors: tensors whose first axis is the samples.
 
     Subclasses name these tensors in ``fields`` and keep what is equal for all samples elsewhere.
     The last field holds all heads, the others what the heads share.
@@ -63,7 +63,7 @@ class Factor:
 
     @property
     def layout(self):
-        """What must be equal for two factors to have a Gram, in builtin types."""
+        """Kind, constant and shapes that factors with a Gram share, in builtin types."""
         of_fields = [list(getattr(self, name).shape[1:]) for name in self.fields]
         del of_fields[-1][self.heads_axis - 1]
         return (type(self).__name__, float(getattr(self, "bias", 0.0)), *map(tuple, of_fields))

@@ -1,4 +1,4 @@
-"""Which parameters of a network form a layer."""
+"""Layers: named groups of the parameters of a network."""
 
 from typing import NamedTuple
 

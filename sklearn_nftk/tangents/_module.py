@@ -1,4 +1,4 @@
-"""What can be said of a module before it has seen any sample."""
+"""Checks of a module before it has seen any sample."""
 
 import torch
 from torch import nn
@@ -34,7 +34,7 @@ def check_module(network):
 
 
 def takes_one_way(network):
-    """Whether the network does the same to every batch, so that a few samples tell of all.
+    """Recognise networks that do the same to every batch, so that a few samples tell of all.
 
     That holds for torch's own modules as long as nobody adds to them. Anything else may look at
     its samples and decide.

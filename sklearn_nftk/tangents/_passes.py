@@ -28,7 +28,7 @@ _SHARED_ROWS = 128
 
 
 class Passes:
-    """What a network leaves behind for its layers: call `begin` first, then `factors`.
+    """Passes through a network, and the factors of its layers: call `begin`, then `factors`.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Passes:
             isinstance(module, nn.Conv2d) for module in network.modules()
         )
         self._in_place = False  # whether passes must copy what they keep
-        self._takes_one_way = takes_one_way(network)
+        self.takes_one_way = takes_one_way(network)
         self._n_passes = 0
 
     def begin(self, x, positions, heads, n_heads):
@@ -111,11 +111,7 @@ class Passes:
         steps = slices(len(X), size)
         while True:
             try:
-                if at_once == 1 or len(steps) == 1:
-                    pieces = (self._piece(X, rows, heads, weights) for rows in steps)
-                else:
-                    pieces = self._shared_pieces(X, steps, heads, weights, at_once)
-                factors = Factors.joined(pieces, len(X))
+                factors = self._joined(X, steps, heads, weights, at_once)
                 break
             except PlanChangedError:
                 pass  # at most two times for each part
@@ -127,7 +123,7 @@ class Passes:
         x = self.tensor(X[rows])
         f, uses = self._capture(x, heads)
         factors = self._factors(x, heads, uses)
-        if not self._takes_one_way:
+        if not self.takes_one_way:
             some = self._some_rows(len(x), len(X))
             positions = [rows.start + row for row in some]
             self._output_scale = max(self._output_scale, scale_of(f))
@@ -136,25 +132,38 @@ class Passes:
 
     def _passes_at_once(self):
         """Several for networks that treat all data alike and whose copies are small."""
-        if self.device.type != "cpu" or not self._takes_one_way:
+        if self.device.type != "cpu" or not self.takes_one_way:
             return 1
         n_bytes = sum(p.nbytes for p in (*self.network.parameters(), *self.network.buffers()))
         return min(n_workers(self.n_jobs), 1 + working_memory() // max(1, n_bytes))
 
-    def _shared_pieces(self, X, steps, heads, weights, at_once):
-        """Factors of each pass in order; each thread has a network of its own to watch."""
+    def _joined(self, X, steps, heads, weights, at_once):
+        """Factors of all passes; each thread has a network of its own to watch."""
+        first, *rest = steps
+        piece = self._piece(X, first, heads, weights)
+        if not rest:
+            return piece
+        factors = piece.empty(len(X))
+        factors.put(first, piece)
         spare: SimpleQueue = SimpleQueue()
-        for passes in (self, *(self._twin() for _ in range(at_once - 1))):
+        for passes in (self, *(self._twin() for _ in range(min(at_once, len(rest)) - 1))):
             spare.put(passes)
 
-        def piece(rows):
+        def put(rows):
             passes = spare.get()
             try:
-                return passes._piece(X, rows, heads, weights)
+                # Memory is touched for the first time here, which takes as long as a product.
+                factors.put(rows, passes._piece(X, rows, heads, weights))
             finally:
                 spare.put(passes)
 
-        return computed(piece, ((rows,) for rows in steps), at_once, shared=True)
+        if at_once == 1:
+            for rows in rest:
+                put(rows)
+        else:
+            for _ in computed(put, ((rows,) for rows in rest), at_once, shared=True):
+                pass
+        return factors
 
     def _twin(self):
         """Passes of a copy of the network, by the same plan."""
@@ -198,7 +207,7 @@ class Passes:
     def _captured(self, x, heads):
         watching = partial(
             capture, self.network, x, self.plan.watched, heads,
-            look_outside=not self._takes_one_way,
+            look_outside=not self.takes_one_way,
         )  # fmt: skip
         if not self._in_place:
             try:
@@ -266,7 +275,7 @@ class Passes:
         return x.to(device=self.device, dtype=torch.int64 if indices else self.dtype)
 
     def state(self):
-        """What was learned of the network, in builtin types."""
+        """Plan, sizes and scale of the outputs, in builtin types."""
         return {
             "plan": self.plan.state(),
             "sizes": [list(self.sizes.of_factors), list(self.sizes.of_uses)],

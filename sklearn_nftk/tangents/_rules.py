@@ -86,7 +86,7 @@ def _affine(parameters, uses, weight_scale, bias_scale):
 
 
 def _positions(inputs, gradients, bias):
-    """Positions kept apart or summed up, whichever needs fewer products for a pair of samples."""
+    """Positions one by one or summed up, whichever needs fewer products for a pair of samples."""
     n_heads, n_positions, h = gradients.shape[1:]
     d = inputs.shape[2]
     if n_positions**2 * (d + n_heads * h) < n_heads * h * (d + 1):
@@ -133,7 +133,7 @@ def _convolution_weight(module, use, out, *, add):
 
 
 def _patches(module, x):
-    """What each tap of the kernel sees: (n, groups, C_in / groups * taps, output positions)."""
+    """Inputs of each tap of the kernel: (n, groups, C_in / groups * taps, output positions)."""
     padding = module._reversed_padding_repeated_twice
     if any(padding):
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode

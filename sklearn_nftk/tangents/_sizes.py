@@ -1,4 +1,4 @@
-"""How many samples, heads and rows are treated at once: all of it is decided here.
+"""Numbers of samples, heads and rows that are treated at once: all of them are decided here.
 
 ::
 
@@ -92,5 +92,5 @@ class Sizes:
         return max(1, min(_TILE_ROWS, affordable))
 
     def fits_on_device(self, n_bytes):
-        """Whether a result may stay where it is computed until it is complete."""
+        """Decide if a result stays where it is computed until it is complete."""
         return self.device.type == "cpu" or n_bytes <= free_memory(self.device)

@@ -15,19 +15,21 @@ from ..utils._kernel_source import KernelSource
 from ..utils._memory import require_memory
 from ..utils._progress import silent
 from ..utils._random import global_generators
-from ..utils._threads import n_workers, one_torch_thread
-from ..utils._tiles import computed_tiles, slices, tile_rows, with_smaller_tiles
+from ..utils._threads import n_workers
+from ..utils._tiles import slices, with_smaller_tiles
+from ._assembly import gathered, shared_tiles, write_in_turn
 from ._batches import Batch
 from ._capture import HEADS
 from ._check import check_network
 from ._layers import Layer, group_layers
 from ._module import check_module, replace_inference_tensors
+from ._operands import Operands, Slices
 from ._passes import Passes
 from ._sizes import Sizes
-from ._tiles import kernel_tile, matched_slices, write_tile
-from ._transfer import Transfer
+from ._tiles import matched_slices
 
-_CHECKED_SAMPLES = 8
+# Samples that are checked at first: of a network that does the same to every batch, of any other.
+_CHECKED_OF_ONE_WAY, _CHECKED_SAMPLES = 3, 8
 _CHECKED_HEADS = 4
 # Pairs of samples from which tiles are shared by threads.
 _SHARED_PAIRS = 2**16
@@ -44,10 +46,10 @@ class TangentKernels(KernelSource):
              _factors_of            |  Passes: forward and backward passes, rules, autograd, and
                                     |  some rows compared with autograd's own gradients
                                     v
-                                 Factors of slices of the batch, all heads or a share of them
+             Operands            Factors of slices of the batch, all heads or a share of them
                                     |
-             kernel_tile            |  matrix products, in threads or processes on the CPU
-                                    v
+             shared_tiles           |  matrix products, in threads or processes on the CPU
+             write_in_turn          v
                                  tiles (H, L, rows, columns) --> block, gram, tiles
 
     Everything left of the factors belongs to the network and goes one thread at a time. How much
@@ -130,14 +132,15 @@ class TangentKernels(KernelSource):
             a layer's kernel cannot be computed exactly.
         """
         X = check_batch(X)
-        n = min(len(X), _CHECKED_SAMPLES)
+        one_way = self.passes.takes_one_way
+        n = min(len(X), _CHECKED_OF_ONE_WAY if one_way else _CHECKED_SAMPLES)
         # Samples between the first and the last, and others beside them.
         positions = np.linspace(0, len(X) - 1, n).astype(int).tolist()
         others = [(row + max(1, len(X) // (2 * n))) % len(X) for row in positions]
         with self._passing(), global_generators() as untouched:
             x = self.passes.tensor(X[positions])
             outputs = check_network(
-                self._network, x, self.passes.tensor(X[others]), positions=positions
+                self._network, x, self.passes.tensor(X[others]), positions, one_way=one_way
             )
             self.n_outputs = outputs.shape[1]
             self._n_heads = self._heads(outputs[:0]).shape[1]
@@ -220,12 +223,14 @@ class TangentKernels(KernelSource):
         """Yield the upper half of the kernels of a batch with itself, see `KernelSource.tiles`."""
         factors = self._current(batch)
         if factors is not None and self.device.type == "cpu":
-            yield from self._computed_tiles(factors, None, self.n_jobs, progress)
+            yield from shared_tiles(
+                factors, per_output=self.per_output, n_jobs=self.n_jobs, progress=progress
+            )
             return
         size = self._tile_rows(0 if factors is not None else self._n_heads)
         n_sides = len(slices(len(batch), size))
         with (progress or silent)(n_sides * (n_sides + 1) // 2, "layer kernels") as bar:
-            pairs = matched_slices(_Slices(self, batch, self._all_heads), None, size)
+            pairs = matched_slices(self._slices(batch, self._all_heads), None, size)
             for rows, columns, x, y in pairs:
                 other = None if y is None else Batch(batch.X[columns], y)
                 yield rows, columns, self.block(Batch(batch.X[rows], x), other)
@@ -245,63 +250,28 @@ class TangentKernels(KernelSource):
         shape = (self._n_kernels, len(self.layers), len(batch), n_columns)
         n_bytes = self.dtype.itemsize * math.prod(shape)
         require_memory(n_bytes, f"A kernel stack of shape {shape}")
-        x, y = self._matched(batch, other)
-        kept = x is not None and (other is None or y is not None)
+        operands = Operands(
+            batch, other, self._current, self._factors_of, self._sizes, self._n_heads
+        )
+        factors = operands.kept()
         large = len(batch) * n_columns >= _SHARED_PAIRS
-        if kept and large and self.device.type == "cpu" and n_workers(self.n_jobs) > 1:
-            return self._gathered(x, y, shape, progress)
-        share, sliced = self._share(batch, other)
-        in_turn = partial(self._written_in_turn, batch, other, shape, share, sliced, progress)
-        return with_smaller_tiles(in_turn, self._tile_rows(share * sliced))
+        if factors and large and self.device.type == "cpu" and n_workers(self.n_jobs) > 1:
+            return gathered(
+                *factors, per_output=self.per_output, n_jobs=self.n_jobs, progress=progress
+            )
 
-    def _computed_tiles(self, x, y, n_jobs, progress):
-        # Tiles that are handed around hold all layers, beside the products they are made of.
-        n_planes = self._n_kernels * (len(self.layers) + 2)
-        size = tile_rows(n_planes * self.dtype.itemsize, n_jobs=n_jobs)
-        tile = partial(kernel_tile, per_output=self.per_output)
-        return computed_tiles(tile, x, y, size=size, n_jobs=n_jobs, progress=progress)
+        def written(size):
+            # On a GPU kernels stay where they are computed if they fit there.
+            resident = self._may_stay(n_bytes)
+            out = empty(shape, self._dtype, self.device if resident else torch.device("cpu"))
+            streamed = None if resident else self.device
+            write_in_turn(
+                out, operands, size,
+                per_output=self.per_output, streamed=streamed, progress=progress,
+            )  # fmt: skip
+            return out.cpu().numpy()
 
-    def _gathered(self, x, y, shape, progress):
-        """Kernels from tiles that come back from wherever they were computed."""
-        out = empty(shape, self._dtype, self.device).numpy()
-        n_jobs = n_workers(self.n_jobs)
-        with one_torch_thread():  # others would be in the way of those that compute
-            for rows, columns, tile in self._computed_tiles(x, y, n_jobs, progress):
-                out[:, :, rows, columns] = tile
-                if y is None and rows != columns:
-                    out[:, :, columns, rows] = tile.swapaxes(-1, -2)
-        return out
-
-    def _written_in_turn(self, batch, other, shape, share, sliced, progress, size):
-        """Kernels tile by tile, each written into its place, a share of the heads at a time.
-
-        On a GPU they are gathered where they are computed if they fit there, and streamed to host
-        memory otherwise.
-        """
-        n_bytes = self.dtype.itemsize * math.prod(shape)
-        resident = self._may_stay(n_bytes)
-        out = empty(shape, self._dtype, self.device if resident else torch.device("cpu"))
-        shares = slices(self._n_heads, share)
-        n_tiles = len(slices(shape[2], size)) * len(slices(shape[3], size))
-        if other is None:
-            n_tiles = (n_tiles + len(slices(shape[2], size))) // 2
-        with (
-            progress(len(shares) * n_tiles, "layer kernels") as bar,
-            Transfer(self.device) as transfer,
-        ):
-            for heads in shares:
-                planes = out[heads] if self.per_output else out
-                add = heads.start > 0 and not self.per_output
-                x, y = self._operands(batch, other, heads, sliced)
-                for rows, columns, mine, others in matched_slices(x, y, size):
-                    plane = planes[:, :, rows, columns]
-                    mirrored = planes[:, :, columns, rows].mT if y is None and others else None
-                    write_tile(
-                        plane, mirrored, mine, others, per_output=self.per_output, add=add,
-                        transfer=None if resident else transfer,
-                    )  # fmt: skip
-                    bar.update()
-        return out.cpu().numpy()
+        return with_smaller_tiles(written, self._tile_rows(operands.made_heads))
 
     def _may_stay(self, n_bytes):
         return self._sizes.fits_on_device(n_bytes)
@@ -345,40 +315,16 @@ class TangentKernels(KernelSource):
             batch.factors = factors = self._factors_of(batch.X)
         return factors
 
-    def _matched(self, batch, other):
-        """Factors of two batches by one plan."""
-        while True:
-            x = self._current(batch)
-            y = None if other is None else self._current(other)
-            if x is None or y is None or x.version == y.version:
-                return x, y
-
-    def _share(self, batch, other):
-        """How many heads are treated at once, and whether factors are made slice by slice."""
-        deferred = [b.deferred for b in (batch, other) if b is not None]
-        if not all(deferred):
-            return self._n_heads, any(deferred)
-        affordable = self._sizes.heads_at_once(len(batch) + (0 if other is None else len(other)))
-        return max(1, min(self._n_heads, affordable)), not affordable
-
-    def _operands(self, batch, other, heads, sliced):
-        """Sequences whose slices are factors, for `matched_slices`."""
-        if sliced:
-            return _Slices(self, batch, heads), other and _Slices(self, other, heads)
-        if not batch.deferred:
-            return self._matched(batch, other)
-        while True:
-            x = self._factors_of(batch.X, heads)
-            y = None if other is None else self._factors_of(other.X, heads)
-            if y is None or x.version == y.version:
-                return x, y
+    def _slices(self, batch, heads):
+        """Return a sequence whose slices are factors of some heads."""
+        return Slices(batch, self._current, partial(self._factors_of, heads=heads))
 
     def _deferred_diagonals(self, batch):
         size = self._tile_rows(self._n_heads)
         n_heads = min(self._n_heads, max(1, self._sizes.heads_at_once(size)))
         of_heads = []
         for heads in slices(self._n_heads, n_heads):
-            x = _Slices(self, batch, heads)
+            x = self._slices(batch, heads)
             size = self._tile_rows(n_heads)
             of_heads.append(torch.cat([x[r].diagonals() for r in slices(len(x), size)], dim=2))
         return torch.cat(of_heads)
@@ -417,20 +363,3 @@ class TangentKernels(KernelSource):
         self.n_outputs, self._n_heads = state["n_outputs"], state["n_heads"]
         self._draws = state["draws"]
         self.passes.restore(state["passes"])
-
-
-class _Slices:
-    """A batch whose slices are factors of some heads, made or taken when they are asked for."""
-
-    def __init__(self, source, batch, heads):
-        self.source = source
-        self.batch = batch
-        self.heads = heads
-
-    def __len__(self):
-        return len(self.batch)
-
-    def __getitem__(self, rows):
-        if self.batch.deferred:
-            return self.source._factors_of(self.batch.X[rows], self.heads)
-        return self.source._current(self.batch)[rows]

@@ -26,9 +26,7 @@ def kernel_tile(x, y=None, *, per_output):
     -------
     ndarray of shape (H, L, n, m), or (1, L, n, m)
     """
-    last = x.layers[0][0]
-    n_kernels = last.n_heads if per_output else 1
-    tile = last.gradient_like((n_kernels, len(x.layers), len(x), len(x if y is None else y)))
+    tile = x.room(len(x if y is None else y), per_output)
     for index, parts in enumerate(x.layers):
         layer_tile(parts, None if y is None else y.layers[index], tile[:, index], per_output)
     return tile.cpu().numpy()

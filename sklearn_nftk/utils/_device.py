@@ -1,4 +1,4 @@
-"""Where and in which precision tangent kernels are computed: the one place that decides."""
+"""Device and precision of tangent kernels: the one place that decides."""
 
 from contextlib import suppress
 from functools import partial

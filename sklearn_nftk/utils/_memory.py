@@ -1,4 +1,4 @@
-"""How much memory there is, how much one step may take, and the error when it does not fit."""
+"""Memory that is available, the part that one step may take, and the error beyond it."""
 
 import os
 from functools import lru_cache
@@ -96,7 +96,7 @@ def working_memory():
 
 
 def fits(n_bytes):
-    """Whether so many bytes can be allocated; true where the system does not tell."""
+    """Compare bytes with what can be allocated; True where the system does not tell."""
     available = available_memory()
     return available is None or n_bytes <= available
 

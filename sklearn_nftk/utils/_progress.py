@@ -1,4 +1,4 @@
-"""How far a long computation has got: a tqdm bar, scikit-learn's callbacks, or nothing."""
+"""Progress of long computations: a tqdm bar, scikit-learn's callbacks, or nothing."""
 
 import sys
 from contextlib import contextmanager
@@ -47,7 +47,7 @@ def progress(total, description, *, enabled=True, terminal_only=False):
 
 
 class FitProgress:
-    """What a fit reports to: called as ``progress(total, description)`` like `progress`.
+    """Progress of a fit: called as ``progress(total, description)`` like `progress`.
 
     Each computation becomes a task of scikit-learn's callbacks and, with ``verbose``, a bar.
 

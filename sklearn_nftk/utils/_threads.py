@@ -1,4 +1,4 @@
-"""How many threads work at once, and what the settings of the process are meanwhile.
+"""Tasks in several threads, and the settings of the process meanwhile.
 
 The unit of parallel work is a task of some milliseconds (a tile, a machine to solve), on one
 thread of BLAS and torch. A product shared among all threads waits for the slowest core at every
@@ -61,7 +61,7 @@ def computed(function, arguments, n_jobs=None, *, shared=False):
 
 
 def n_workers(n_jobs=None):
-    """How many tasks `computed` works on at once.
+    """Number of tasks that `computed` works on at once.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def n_workers(n_jobs=None):
 
 
 def in_flight(n):
-    """How many tasks n workers have in memory: those at work, and two that wait or are done."""
+    """Number of tasks of n workers in memory: those at work, and two that wait or are done."""
     return 1 if n == 1 else n + 2
 
 
@@ -162,7 +162,7 @@ class SharedChange:
                 self._undo()
 
 
-# Finding the libraries takes longer than what is done under the limit: they are found once.
+# Finding the libraries takes longer than what is done under the limit: they are looked up once.
 _libraries = cache(ThreadpoolController)
 
 
@@ -193,7 +193,7 @@ def one_blas_thread():
 
 @contextmanager
 def lapack_threads(n):
-    """Context for a factorisation of an n x n matrix, which cannot be cut into tasks.
+    """Context for a factorisation of an n x n matrix, which does not split into tasks.
 
     Its threads wait for each other at every step, so that on busy cores several take longer than
     one: a small factorisation tells what the machine is like now.
@@ -212,7 +212,7 @@ def lapack_threads(n):
 
 
 class _Probe:
-    """Whether all BLAS threads together are faster than one, at this moment."""
+    """Race of all BLAS threads together against one, at this moment."""
 
     def __init__(self):
         self._until, self._answer = 0.0, False

@@ -1,4 +1,4 @@
-"""How an axis is cut into slices and a matrix into tiles, and how the tiles are gone through."""
+"""Slices of an axis, tiles of a matrix, and the way through them."""
 
 from contextlib import closing
 

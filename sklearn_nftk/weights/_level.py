@@ -29,7 +29,7 @@ _TINY = np.finfo(float).tiny
 
 
 class CuttingPlane(NamedTuple):
-    """What a kernel machine solved at weights w says about all other weights.
+    """Bounds on J, at w and at all other weights, from a kernel machine solved at weights w.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class MarginSolution(NamedTuple):
     weights : ndarray of shape (L,)
         Non-negative, summing to 1.
     dual_gap : float
-        ``(upper - lower) / upper``, of the primal objective of these weights, the best one found,
+        ``(upper - lower) / upper``, of the primal objective of these weights, the best of all,
         and the best lower bound. Both are certified, so that the relative distance of the
         objective to the optimum is not larger.
     n_iter : int
@@ -172,8 +172,8 @@ class LevelMethod:
         sizes = np.abs(offsets[:, None] - slopes).max(axis=1).clip(_TINY)
         self._set_rows(offsets / sizes, slopes / sizes[:, None], padding=-1.0)
         self._centre.value = w
-        found = self._w.value if solve(self._projection) else otherwise
-        return self.weight_set.clean(found)
+        nearest = self._w.value if solve(self._projection) else otherwise
+        return self.weight_set.clean(nearest)
 
     def _set_rows(self, offsets, slopes, padding):
         self._offsets.value = _padded(offsets, self.max_planes, padding)
