@@ -63,7 +63,7 @@ def _coded(problem, chosen, machine):
         return machine
     solution = problem.ridge_on(coding.codes[problem.strata], chosen.weights, C)
     loo_scores = solution.loo_scores + coding.offsets
-    # Codes were chosen on weights that all decisions share.
+    # Codes were found on weights that all decisions share.
     if not study.is_better(study.plain(loo_scores), study.plain(machine.loo_scores)):
         return machine
     intercept = solution.intercept + coding.offsets
