@@ -233,7 +233,7 @@ def test_hinge_is_calibrated_by_scikit_learn(iris):
     X = np.random.default_rng(0).normal(size=(60, 4)) + y[:, None]
     model = MultiLayerNTKClassifier(MLP(hidden_layer_sizes=(32,), random_state=0), loss="hinge")
     calibrated = CalibratedClassifierCV(model, cv=3).fit(X[:40], y[:40])
-    assert log_loss(y[40:], calibrated.predict_proba(X[40:])) < 0.8 * np.log(3)
+    assert log_loss(y[40:], calibrated.predict_proba(X[40:])) < 0.75 * np.log(3)
 
 
 def test_probabilities_of_the_digits_are_not_worse_than_a_calibrated_svm():

@@ -569,14 +569,16 @@ def test_weights_find_the_step_that_decides(parameters):
 
 def test_time_groups_of_longer_test_sequences(classes):
     X, y = classes
-    model = MultiLayerNTKClassifier(InfiniteRNN(groups="time"), normalize="cosine").fit(X, y)
+    network = InfiniteRNN(groups="time")
+    model = MultiLayerNTKClassifier(network, normalize="cosine", kernel_weights="uniform")
+    model.fit(X, y)
     longer = [np.vstack([x, x]) for x in X]
     n_steps = max(map(len, X))
     assert model.layer_names_ == [*(f"t=-{k}" for k in range(1, n_steps + 1)), "readout"]
-    every = layer_kernels(InfiniteRNN(groups="time"), [*X, *longer])
-    assert every.shape[2] == 2 * n_steps + 1
-    # Earlier steps of the longer sequences meet none of the training set.
-    every = every[:, :, [*range(n_steps), -1]]
+    *steps, readout = np.moveaxis(layer_kernels(network, [*X, *longer]), -1, 0)
+    assert len(steps) == 2 * n_steps
+    # The first step of the longest training sequence stands for all that are earlier.
+    every = np.stack([*steps[: n_steps - 1], np.sum(steps[n_steps - 1 :], axis=0), readout], -1)
     root = np.sqrt(np.einsum("iil->il", every))
     root[root == 0] = 1  # sequences that are not so long
     kernels = every[len(X) :, : len(X)] / root[len(X) :, None] / root[None, : len(X)]

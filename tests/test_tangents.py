@@ -312,7 +312,7 @@ def test_estimator_fitted_on_cuda_predicts_on_the_cpu(monkeypatch, three_classes
 
 def in_two_threads(monkeypatch, owner, name):
     """Have the first two calls of a function wait for each other; returns who called it."""
-    function, threads, both = getattr(owner, name), [], threading.Barrier(2, timeout=60)
+    function, threads, both = getattr(owner, name), [], threading.Barrier(2, timeout=30)
 
     def waiting(*args, **kwargs):
         threads.append(threading.get_ident())
