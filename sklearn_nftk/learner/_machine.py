@@ -74,11 +74,7 @@ def _coded(problem, chosen, machine):
     solution = problem.ridge_on(coding.codes[problem.strata], chosen.weights, C)
     loo_scores = solution.loo_scores + coding.offsets
     # Codes were chosen on weights that all decisions share.
-<<<<<<< HEAD
     if not study.is_better(study.plain(loo_scores[rows]), study.plain(machine.loo_scores[rows])):
-=======
-    if not study.is_better(study.plain(loo_scores), study.plain(machine.loo_scores)):
->>>>>>> polish
         return machine
     intercept = solution.intercept + coding.offsets
     return Machine(C, solution.dual_coef.T, intercept, loo_scores, coding.codes)
