@@ -137,7 +137,7 @@ def _check_differentiable(network, x):
         )
 
 
-def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions, scale):
+def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions, scale, one_way):
     """Names of the layers whose kernels among a few samples differ from autograd's.
 
     With random weights w of the samples, ``w' Theta_l w`` from the factors is compared with the
@@ -160,6 +160,8 @@ def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions,
         Of the samples in X, for the message.
     scale : float
         Of the outputs.
+    one_way : bool
+        Whether the network is known to do the same to every batch, see `takes_one_way`.
 
     Raises
     ------
@@ -173,7 +175,8 @@ def disagreeing_layers(network, layers, x, head, factors, outputs, *, positions,
     parameters = [by_name[name] for name in names]
     totals: list[torch.Tensor] = []
     # In two groups, so that every sample has lost some of its neighbours.
-    for group in [slice(0, None, 2), slice(1, None, 2)][: len(x)]:
+    halves = [slice(0, None, 2), slice(1, None, 2)][: len(x)]
+    for group in [slice(None)] if one_way else halves:
         f = outputs_of(network, x[group])
         _require_unmixed(f.detach(), outputs[group], scale, positions[group])
         weighted = (head(f) * weights[group].to(f.dtype)).sum()

@@ -3,6 +3,7 @@
 import copy
 from functools import partial
 from queue import SimpleQueue
+from threading import Lock
 
 import numpy as np
 import torch
@@ -139,31 +140,33 @@ class Passes:
 
     def _joined(self, X, steps, heads, weights, at_once):
         """Factors of all passes; each thread has a network of its own to watch."""
-        first, *rest = steps
-        piece = self._piece(X, first, heads, weights)
-        if not rest:
-            return piece
-        factors = piece.empty(len(X))
-        factors.put(first, piece)
+        if len(steps) == 1:
+            return self._piece(X, steps[0], heads, weights)
         spare: SimpleQueue = SimpleQueue()
-        for passes in (self, *(self._twin() for _ in range(min(at_once, len(rest)) - 1))):
+        for passes in (self, *(self._twin() for _ in range(at_once - 1))):
             spare.put(passes)
+        room: list[Factors] = []
+        lock = Lock()
 
         def put(rows):
             passes = spare.get()
             try:
-                # Memory is touched for the first time here, which takes as long as a product.
-                factors.put(rows, passes._piece(X, rows, heads, weights))
+                piece = passes._piece(X, rows, heads, weights)
             finally:
                 spare.put(passes)
+            with lock:
+                if not room:
+                    room.append(piece.empty(len(X)))
+            # Memory is touched for the first time here, which takes as long as a product.
+            room[0].put(rows, piece)
 
         if at_once == 1:
-            for rows in rest:
+            for rows in steps:
                 put(rows)
         else:
-            for _ in computed(put, ((rows,) for rows in rest), at_once, shared=True):
+            for _ in computed(put, ((rows,) for rows in steps), at_once, shared=True):
                 pass
-        return factors
+        return room[0]
 
     def _twin(self):
         """Passes of a copy of the network, by the same plan."""
@@ -191,6 +194,7 @@ class Passes:
             f,
             positions=positions,
             scale=self._output_scale,
+            one_way=self.takes_one_way,
         )
         if wrong:
             self.plan.demote(wrong)
