@@ -3,6 +3,7 @@
 from contextlib import closing
 
 import torch
+from sklearn.utils import gen_batches
 
 from ._memory import working_memory
 from ._progress import silent
@@ -11,7 +12,7 @@ from ._threads import computed, in_flight, n_workers
 
 def slices(n, size):
     """Slices of at most `size` that make up ``range(n)``."""
-    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+    return list(gen_batches(n, size))
 
 
 def upper_tiles(n, size):
