@@ -189,3 +189,11 @@ def test_the_same_sample_in_several_classes_is_no_evidence():
     model = MultiLayerNTKClassifier(random_state=0).fit(X[:600], y[:600])
     assert is_one_vs_rest(model)
     assert model.score(X[600:], y[600:]) > 0.65
+
+
+def test_labels_without_meaning_are_no_reason_for_codes():
+    """Leave-one-out decisions lean away from each sample's own class, which is no evidence."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        X, y = rng.standard_normal((150, 5)), rng.permutation(150) % 5
+        assert is_one_vs_rest(MultiLayerNTKClassifier(NETWORK).fit(X, y))

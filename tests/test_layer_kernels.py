@@ -153,7 +153,9 @@ def test_training_kernels_are_computed_once_for_each_fold(iris, tmp_path, monkey
 
 def test_grid_over_the_network_and_processes(iris):
     X, y = iris
-    model = Pipeline([("kernels", LayerKernels(random_state=0)), ("mkl", MultipleKernelClassifier())])
+    model = Pipeline(
+        [("kernels", LayerKernels(random_state=0)), ("mkl", MultipleKernelClassifier())]
+    )
     grid = {"kernels__network__hidden_layer_sizes": [(64,), (32, 32)]}
     search = GridSearchCV(model, grid, cv=2, n_jobs=2).fit(X, y)
     assert search.best_score_ > 0.9

@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.svm import SVC
 
-from sklearn_nftk.solvers import C_GRID, hinge, loo_errors, ridge
+from sklearn_nftk.solvers import C_GRID, anchored_loo_scores, hinge, loo_errors, ridge
 
 from . import reference
 
@@ -79,3 +79,22 @@ def test_hinge_solves_the_dual(problem, C):
     assert primal - dual <= 1e-7 * C * s.sum()
     reference_svc = SVC(C=C, kernel="precomputed", tol=1e-3).fit(K, y, sample_weight=s)
     assert_allclose(f, reference_svc.decision_function(K), atol=1e-2)
+
+
+def test_anchored_scores_know_no_class_where_there_is_no_kernel(problem):
+    _, y, s = problem
+    solution = ridge(1e-9 * np.eye(25), y[:, None], s, 1.0)
+    anchored = anchored_loo_scores(solution, y[:, None], s, 1.0)[:, 0]
+    assert_allclose(anchored, np.average(y, weights=s), rtol=1e-6)
+    # while plain ones lean away from each sample
+    assert (np.sign(solution.loo_scores[:, 0] - anchored) == -y).all()
+
+
+def test_anchored_scores_approach_plain_ones_as_samples_count_less(problem):
+    K, y, s = problem
+    K = K + 40 * np.eye(25)  # no sample tells of another
+    solution = ridge(K.copy(), y[:, None], s, 1.0)
+    e = y - solution.loo_scores[:, 0]
+    r = solution.dual_coef[:, 0] / (2 * s)
+    expected = y - r / (r / e + s / s.sum())
+    assert_allclose(anchored_loo_scores(solution, y[:, None], s, 1.0)[:, 0], expected, rtol=1e-9)

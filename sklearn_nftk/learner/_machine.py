@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..solvers import anchored_loo_scores
 from ._coding import CodingStudy, choose_coding, one_vs_rest_codes
 from ._targets import fit_temperature
 
@@ -62,19 +63,24 @@ def _coded(problem, chosen, machine):
     rank = np.argsort(problem.order)[rows]
     study = CodingStudy(problem.strata[rows], problem.s[rows], np.argsort(rank))
 
+    plain = anchored_loo_scores(problem.ridge(chosen.weights, machine.C), problem.Y, problem.s,
+                                machine.C)[rows]  # fmt: skip
+
     def scores_of_C():
         if isinstance(problem.options.C, str) and len(problem.grams.scales) == 1:
-            scores = problem.loo_scores_of_C(chosen.basis)
+            scores = problem.anchored_scores_of_C(chosen.basis)
             return {C: of_C[rows] for C, of_C in scores.items()}, machine.C
-        return {machine.C: machine.loo_scores[rows]}, machine.C
+        return {machine.C: plain}, machine.C
 
-    coding, C = choose_coding(study, machine.loo_scores[rows], scores_of_C)
+    coding, C = choose_coding(study, plain, scores_of_C)
     if coding is None:
         return machine
-    solution = problem.ridge_on(coding.codes[problem.strata], chosen.weights, C)
-    loo_scores = solution.loo_scores + coding.offsets
+    targets = coding.codes[problem.strata]
+    solution = problem.ridge_on(targets, chosen.weights, C)
+    coded = anchored_loo_scores(solution, targets, problem.s, C)[rows] + coding.offsets
     # Codes were chosen on weights that all decisions share.
-    if not study.is_better(study.plain(loo_scores[rows]), study.plain(machine.loo_scores[rows])):
+    if not study.is_better(study.plain(coded), study.plain(plain)):
         return machine
     intercept = solution.intercept + coding.offsets
+    loo_scores = solution.loo_scores + coding.offsets
     return Machine(C, solution.dual_coef.T, intercept, loo_scores, coding.codes)

@@ -11,10 +11,11 @@ from ..solvers import (
     C_GRID,
     HingeOracle,
     RidgeOracle,
+    anchored_loo_scores,
     hinge,
     loo_errors,
-    loo_scores,
     ridge,
+    ridge_path,
 )
 from ..utils._memory import available_memory
 from ..utils._threads import computed, n_workers
@@ -205,11 +206,14 @@ class Problem:
         grid = C_GRID / self.s.mean()
         return grid[grid <= self.largest_C] if grid[0] <= self.largest_C else grid[:1]
 
-    def loo_scores_of_C(self, weights):
-        """Leave-one-out decisions, ``{C: (n, n_decisions)}``, on the weights as in `choose_C`."""
+    def anchored_scores_of_C(self, weights):
+        """`anchored_loo_scores`, ``{C: (n, n_decisions)}``, on the weights as in `choose_C`."""
         grid = self._grid_of_C()
         (K,) = self.grams.combined(weights.mean(axis=0, keepdims=True), [0])
-        return dict(zip(grid.tolist(), loo_scores(K, self.Y, self.s, grid), strict=True))
+        return {
+            float(C): anchored_loo_scores(solution, self.Y, self.s, C)
+            for C, solution in zip(grid, ridge_path(K, self.Y, self.s, grid), strict=True)
+        }
 
     def ridge(self, weights, C):
         """Solve every decision; those with the same kernel share a factorisation."""

@@ -2,15 +2,16 @@
 
 from ._hinge import hinge
 from ._oracles import HingeOracle, RidgeOracle
-from ._ridge import C_GRID, loo_errors, loo_scores, ridge, ridge_coefficients
+from ._ridge import C_GRID, anchored_loo_scores, loo_errors, ridge, ridge_coefficients, ridge_path
 
 __all__ = [
     "C_GRID",
     "HingeOracle",
     "RidgeOracle",
+    "anchored_loo_scores",
     "hinge",
     "loo_errors",
-    "loo_scores",
     "ridge",
     "ridge_coefficients",
+    "ridge_path",
 ]

@@ -111,11 +111,41 @@ def loo_errors(K, Y, s, grid=C_GRID):
     return np.array([s @ np.sum((Y - solution.loo_scores) ** 2, axis=1) for solution in solutions])
 
 
-def loo_scores(K, Y, s, grid=C_GRID):
-    """Leave-one-out decision values for each C: a list of arrays (n, k); see `loo_errors`."""
+def ridge_path(K, Y, s, grid=C_GRID):
+    """Solution for each C, a list of `RidgeSolution`: one eigendecomposition; see `loo_errors`."""
     q = np.sqrt(s)
     _scale(K, q)
-    return [solution.loo_scores for solution in _Spectrum(K, Y, q).solve(Y, q, grid)]
+    return list(_Spectrum(K, Y, q).solve(Y, q, grid))
+
+
+def anchored_loo_scores(solution, Y, s, C):
+    """Leave-one-out decision values around a mean that the left-out sample stays part of.
+
+    Without a sample its class is a little rarer, so that leave-one-out decisions lean away from
+    each sample's own class; the stronger the regularisation, the more they consist of nothing
+    else. With ``p_i`` the share of sample i in the mean, the residual ``r_i / (1 - h_i)`` becomes
+    ``r_i / (1 - h_i + p_i)``, which for C to 0 is the residual of the mean of all.
+
+    Parameters
+    ----------
+    solution : RidgeSolution
+    Y : ndarray of shape (n, k)
+        Targets.
+    s : ndarray of shape (n,)
+        Positive sample weights of the loss.
+    C : float
+
+    Returns
+    -------
+    ndarray of shape (n, k)
+    """
+    residuals = solution.dual_coef / (2 * C * s[:, None])
+    left_out = Y - solution.loo_scores
+    together = residuals + (s / s.sum())[:, None] * left_out
+    anchored = np.divide(
+        residuals * left_out, together, out=np.zeros_like(left_out), where=together != 0
+    )
+    return Y - anchored
 
 
 def _factor(K, q, C):
