@@ -8,6 +8,8 @@ from ..utils._tiles import computed_tiles, slices, tile_rows
 from ._tiles import kernel_tile, write_tile
 from ._transfer import Transfer
 
+_SMALLEST_TILE = 128
+
 
 def shared_tiles(x, y=None, *, per_output, n_jobs=None, progress=None):
     """Tiles of the kernels of two batches, several at a time: see `computed_tiles`.
@@ -24,6 +26,9 @@ def shared_tiles(x, y=None, *, per_output, n_jobs=None, progress=None):
     plane_of_pair = x[:1].room(1, per_output)[:, 0]
     # Tiles that are handed around hold all layers, beside the products they are made of.
     size = tile_rows(plane_of_pair.nbytes * (len(x.layers) + 2), n_jobs=n_jobs)
+    # Few samples make more and smaller tiles, so that no thread is without one.
+    longest = max(len(x), len(x if y is None else y))
+    size = min(size, max(_SMALLEST_TILE, -(-longest // (1 + n_workers(n_jobs)))))
     tile = partial(kernel_tile, per_output=per_output)
     return computed_tiles(tile, x, y, size=size, n_jobs=n_jobs, progress=progress)
 

@@ -12,7 +12,7 @@ from ._threads import computed, in_flight, n_workers
 
 def slices(n, size):
     """Slices of at most `size` that make up ``range(n)``."""
-    return list(gen_batches(n, size))
+    return list(gen_batches(n, size)) if n else []
 
 
 def upper_tiles(n, size):
