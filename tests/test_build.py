@@ -40,7 +40,7 @@ def drawn_by_torch(n_features, n_outputs, random_state):
 def drawn_by_numpy(n_features, n_outputs, random_state):
     network = nn.Linear(n_features, n_outputs)
     for _ in range(30):
-        values = np.random.standard_normal(network.weight.shape)  # noqa: NPY002
+        values = np.random.standard_normal(network.weight.shape)  # noqa: NPY002 - users do
         network.weight.data += torch.as_tensor(values)
     return nn.Sequential(network, nn.Tanh(), nn.Linear(n_outputs, 1))
 
@@ -51,7 +51,7 @@ def lazy(n_features, n_outputs, random_state):
 
 
 def global_generators():
-    state = np.random.get_state()  # noqa: NPY002
+    state = np.random.get_state()  # noqa: NPY002 - of others, who may use it
     return torch.get_rng_state().tolist(), state[1].tolist(), *state[2:]
 
 
@@ -72,7 +72,7 @@ def test_threads_draw_the_network_of_the_seed_and_leave_no_trace(network, rng):
         return source.diag(source.prepare(X))
 
     torch.manual_seed(99)
-    np.random.seed(99)  # noqa: NPY002
+    np.random.seed(99)  # noqa: NPY002 - must not decide anything
     before, interval = global_generators(), sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -90,7 +90,7 @@ def test_threads_draw_the_network_of_the_seed_and_leave_no_trace(network, rng):
 def test_generators_are_put_back_when_a_function_fails(rng):
     def failing(n_features, n_outputs, random_state):
         torch.rand(3)
-        np.random.rand(3)  # noqa: NPY002
+        np.random.rand(3)  # noqa: NPY002 - a function that draws and fails
         raise RuntimeError("out of order")
 
     before = global_generators()
@@ -168,7 +168,7 @@ def test_what_is_no_network_is_refused_in_one_line(network, message, rng):
 
 
 class Products(KernelSource):
-    layer_names = ["all"]  # noqa: RUF012
+    layer_names = ["all"]  # noqa: RUF012 - as short as users write it
 
     def __init__(self, power=1):
         self.power = power

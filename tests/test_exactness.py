@@ -13,7 +13,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812 - torch's own name
 from torch.utils.checkpoint import checkpoint
 
 from sklearn_nftk.tangents import TangentKernels

@@ -133,7 +133,7 @@ def test_documented_source_takes_the_place_of_a_network():
 
 
 class TwoKernels(KernelSource):
-    layer_names = ["all"]  # noqa: RUF012
+    layer_names = ["all"]  # noqa: RUF012 - as short as users write it
 
     def block(self, batch, other=None):
         products = batch @ (batch if other is None else other).T

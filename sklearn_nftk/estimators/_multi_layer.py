@@ -67,25 +67,28 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
         training = self._training_set(rows, targets, sample_weight)
         self._check_parameters(training)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        distinct = rows[training.first]
+        no_copies = len(training.first) == len(training.kept)
         with fit_progress(self, X, y, sample_weight) as report:
-            source = self._source(rows, targets, training, seed)  # network -> layers
-            batch = source.prepare(rows[training.first])  # -> tangent factors
+            source = self._source(distinct, targets, training, seed)  # network -> layers
+            batch = source.prepare(distinct)  # -> tangent factors
             grams = layer_grams(source, batch, report)  # -> layer kernels
             problem = training.problem(grams, self._options(), seed)
             fitted = learn(problem, report)  # -> statistics -> weights -> dual coefficients
-            self.kernel_source_, self.X_fit_ = source, rows[training.kept]
+            self.kernel_source_ = source
+            self.X_fit_ = distinct if no_copies else rows[training.kept]
             self._first, self._allow_nd = training.rows.first, allow_nd(self.network)
             self._keep(fitted, training)
             self._remember(batch)
         return self
 
     def _source(self, X, y, training, seed):
-        """Kernel source of the network, made for the distinct rows of a training set."""
+        """Kernel source of the network, made for the distinct rows X of a training set."""
         n_decisions, n_outputs = training.Y.shape[1], self._n_outputs(training)
         per_class = self.outputs == "per_class"
         source = make_source(
             self.network,
-            X[training.first],
+            X,
             y[training.first],
             training.sample_weight,
             seed,

@@ -1,6 +1,7 @@
 """``kernel_weights="alignment"``: ALIGNF for each decision, shrunk towards uniform weights."""
 
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,7 +24,9 @@ class Alignment(WeightMethod):
     """Maximal centred alignment with the targets (Cortes et al., JMLR 2012)."""
 
     name = "alignment"
-    constraints = {"shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})]}  # noqa: RUF012
+    constraints: ClassVar[dict] = {
+        "shrinkage": [Interval(Real, 0, 1, closed="both"), StrOptions({"auto"})]
+    }
 
     def weights(self, problem, statistics, mask):
         """Alignment weights, mixed with a share of uniform ones."""

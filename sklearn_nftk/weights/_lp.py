@@ -1,6 +1,7 @@
 """``kernel_weights="lp"``: lp-norm multiple kernel learning, between "margin" and uniform."""
 
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,7 +14,7 @@ class LpMargin(Margin):
     """The same over an lp ball, between "margin" and uniform weights."""
 
     name = "lp"
-    constraints = {"p": [Interval(Real, 1, None, closed="neither")]}  # noqa: RUF012
+    constraints: ClassVar[dict] = {"p": [Interval(Real, 1, None, closed="neither")]}
 
     def level_method(self, n_layers, options):
         """Outer problem on so many layers."""
