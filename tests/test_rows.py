@@ -70,18 +70,27 @@ def test_kernels_of_copies_are_found_up_to_rounding(rng):
     stack = rbf_stack(X[copies][order], X[copies][order])
     noise = rng.uniform(-1, 1, stack.shape) * 4 * np.finfo(float).eps
     planes = np.moveaxis(stack + noise + noise.swapaxes(0, 1), -1, 0)
-    keys = kernel_keys(planes)
+    keys = kernel_keys(planes, np.arange(len(order)))
     _, expected = np.unique(copies[order], return_inverse=True)
     assert_array_equal(keys[:, None] == keys, expected[:, None] == expected)
+
+
+def test_kernels_with_samples_that_do_not_count_do_not_tell_copies_apart(rng):
+    planes = rbf_kernel(rng.standard_normal((12, 3)))[None].copy()
+    planes[0, 4, :8] = planes[0, 2, :8]
+    planes[0, :8, 4] = planes[0, :8, 2]
+    planes[0, 4, 4] = planes[0, 2, 4] = planes[0, 4, 2] = planes[0, 2, 2]
+    assert len(np.unique(kernel_keys(planes, np.arange(8)))) == 7
+    assert len(np.unique(kernel_keys(planes, np.arange(12)))) == 12
 
 
 def test_smooth_kernels_of_close_samples_are_not_merged(rng):
     X = rng.standard_normal((40, 3))
     for dtype in (np.float64, np.float32):
         planes = rbf_kernel(X, gamma=1e-3).astype(dtype)[None]
-        assert len(np.unique(kernel_keys(planes))) == 40
+        assert len(np.unique(kernel_keys(planes, np.arange(40)))) == 40
     symmetric = np.array([np.roll([2.0, 1.0, 0.0, 1.0], k) for k in range(4)])  # equal sums
-    assert len(np.unique(kernel_keys(symmetric[None]))) == 4
+    assert len(np.unique(kernel_keys(symmetric[None], np.arange(4)))) == 4
 
 
 # -- weights are repetitions, and a factor is nothing ------------------------------------------

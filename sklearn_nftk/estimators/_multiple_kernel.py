@@ -96,8 +96,7 @@ class _BaseMultipleKernel(BaseKernelMachine):
         return X
 
     def _keys(self, X, rows):
-        planes = np.moveaxis(X, -1, 0)
-        return kernel_keys(planes if len(rows) == len(X) else planes[:, rows[:, None], rows])
+        return kernel_keys(np.moveaxis(X, -1, 0), rows)
 
     def _grams(self, X, training):
         """Kernels of the distinct rows, which all decisions share."""

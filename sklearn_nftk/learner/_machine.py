@@ -62,9 +62,8 @@ def _coded(problem, chosen, machine):
         return machine
     rank = np.argsort(problem.order)[rows]
     study = CodingStudy(problem.strata[rows], problem.s[rows], np.argsort(rank))
-
-    plain = anchored_loo_scores(problem.ridge(chosen.weights, machine.C), problem.Y, problem.s,
-                                machine.C)[rows]  # fmt: skip
+    solution = problem.ridge(chosen.weights, machine.C)
+    plain = anchored_loo_scores(solution, problem.Y, problem.s, machine.C)[rows]
 
     def scores_of_C():
         if isinstance(problem.options.C, str) and len(problem.grams.scales) == 1:

@@ -86,41 +86,46 @@ def array_keys(X):
     return rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1]))).ravel()
 
 
-def kernel_keys(planes):
+def kernel_keys(planes, rows):
     """Keys of samples that are known by their kernels alone: equal where all kernels are.
 
     Parameters
     ----------
     planes : ndarray of shape (L, n, n)
-        Symmetric.
+        Symmetric; no copy is made, whatever its layout.
+    rows : ndarray of int, shape (m,)
+        The samples, ascending; kernels with others do not count.
 
     Returns
     -------
-    ndarray of int, shape (n,)
+    ndarray of int, shape (m,)
     """
-    n = planes.shape[1]
-    largest = np.abs(planes.diagonal(axis1=1, axis2=2)).max(axis=1)
+    diagonal = planes.diagonal(axis1=1, axis2=2)[:, rows]
+    largest = np.abs(diagonal).max(axis=1)
     tolerance = _ROUNDING * np.finfo(planes.dtype).eps * largest  # (L,)
     # Copies have equal random projections; what is near there is compared in full.
-    direction = np.random.RandomState(0).standard_normal(n)
+    direction, ones = np.zeros((2, planes.shape[1]))
+    direction[rows] = np.random.RandomState(0).standard_normal(len(rows))
+    ones[rows] = 1.0
     reach = tolerance * np.abs(direction).sum()
     units = np.divide(1, reach, out=np.zeros_like(reach), where=reach > 0)
-    projected = np.tensordot(units, planes @ direction, axes=1)
+    projected = units @ np.einsum("lij,j->li", planes, direction)[:, rows]
     ascending = np.argsort(projected, kind="stable")
     near = np.diff(projected[ascending]) <= len(planes)
-    same_as = np.arange(n)
+    same_as = np.arange(len(rows))
     leader = ascending[0]
     for i, is_near in zip(ascending[1:], near, strict=True):
-        if is_near and _same(planes[:, i], planes[:, leader], tolerance):
+        if is_near and _same(planes[:, rows[i]], planes[:, rows[leader]], rows, tolerance):
             same_as[i] = leader
         else:
             leader = i
     # Sums over all samples do not know their order; rounding must not decide between copies.
-    content = np.column_stack([planes.diagonal(axis1=1, axis2=2).T, planes.sum(axis=2).T])
-    rank = np.empty(n, dtype=int)
-    rank[np.lexsort(content[same_as].T[::-1])] = np.arange(n)
+    sums = np.einsum("lij,j->li", planes, ones)[:, rows]
+    content = np.column_stack([diagonal.T, sums.T])
+    rank = np.empty(len(rows), dtype=int)
+    rank[np.lexsort(content[same_as].T[::-1])] = np.arange(len(rows))
     return rank[same_as]
 
 
-def _same(rows, others, tolerance):
-    return (np.abs(rows - others).max(axis=1) <= tolerance).all()
+def _same(kernels, others, rows, tolerance):
+    return (np.abs(kernels - others)[:, rows].max(axis=1) <= tolerance).all()
