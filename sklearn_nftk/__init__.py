@@ -3,10 +3,13 @@
 One tangent kernel per layer, convex weights over the layers, and predictions that decompose
 exactly into what each layer contributed. The way the data goes, which is also the tree::
 
-    X -> network -> layers -> tangent factors -> layer kernels -> statistics -> weights -> dual coefficients -> inspection
-         networks/            tangents/          kernels.py       weights/                 solvers/             inspection/
+    X -> network -> tangent factors -> layer kernels -> statistics -> weights -> dual coefficients -> inspection
+         networks/  tangents/          kernels.py       grams/        weights/   solvers/             inspection/
+                    closed_form/                                                 learner/
 
-Imports only point to the left.
+`estimators/` walks this way in one screen. Imports go one way too: a specification of a network
+yields its own source of kernels, so that `networks/` stands on `tangents/` and `closed_form/`;
+everything else imports from its left.
 """  # noqa: E501 - the drawing is one line
 
 from ._version import __version__
