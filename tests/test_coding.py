@@ -182,13 +182,14 @@ def test_noise_is_no_reason_for_codes(rng):
 def test_the_same_sample_in_several_classes_is_no_evidence():
     """Leave-one-out of such a row sees the other classes at its place, and not its own."""
     rng = np.random.default_rng(0)
-    # seven segments of a display, each wrong one time in ten
+    # seven segments of a display, each wrong one time in five
     digits = rng.permutation(128)[:10, None] >> np.arange(7) & 1
     y = np.arange(900) % 10
-    X = (digits[y] ^ (rng.uniform(size=(900, 7)) < 0.1)).astype(float)
+    X = (digits[y] ^ (rng.uniform(size=(900, 7)) < 0.2)).astype(float)
     model = MultiLayerNTKClassifier(random_state=0).fit(X[:600], y[:600])
     assert is_one_vs_rest(model)
-    assert model.score(X[600:], y[600:]) > 0.65
+    # the true patterns would score 0.55, chance 0.1
+    assert model.score(X[600:], y[600:]) > 0.35
 
 
 def test_labels_without_meaning_are_no_reason_for_codes():
