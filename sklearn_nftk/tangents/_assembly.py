@@ -28,7 +28,7 @@ def shared_tiles(x, y=None, *, per_output, n_jobs=None, progress=None):
     size = tile_rows(plane_of_pair.nbytes * (len(x.layers) + 2), n_jobs=n_jobs)
     # Few samples make more and smaller tiles, so that no thread is without one.
     longest = max(len(x), len(x if y is None else y))
-    size = min(size, max(_SMALLEST_TILE, -(-longest // (1 + n_workers(n_jobs)))))
+    size = min(size, max(_SMALLEST_TILE, -(-longest // n_workers(n_jobs))))
     tile = partial(kernel_tile, per_output=per_output)
     return computed_tiles(tile, x, y, size=size, n_jobs=n_jobs, progress=progress)
 
