@@ -5,6 +5,9 @@ import csv
 import json
 import os
 import platform
+import subprocess
+import sys
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -49,6 +52,18 @@ def uci_sets(folder, max_samples):
         if int(row["n"]) <= max_samples:
             splits = [(data[f"cv{k}_train"], data[f"cv{k}_test"]) for k in range(4)]
             yield row["name"], data["X"].astype(np.float64), data["y"], splits
+
+
+@contextmanager
+def busy_loops(n):
+    """Keep n cores busy by other processes."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def high_water_mark():

@@ -16,14 +16,13 @@ import json
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import sklearn
 import torch
-from _common import high_water_mark, keep
+from _common import busy_loops, high_water_mark, keep
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
@@ -197,18 +196,6 @@ def race(names, module, X, rounds):
             if turn:
                 best[name] = min(best[name], time.perf_counter() - start)
     return best
-
-
-@contextmanager
-def busy_loops(n):
-    """Keep n cores busy by other processes."""
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
-    try:
-        yield
-    finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
 
 
 def median_ratio(names, module, X, rounds=5):

@@ -176,7 +176,7 @@ def test_noise_is_no_reason_for_codes(rng):
             (120, 4)
         )
         study = CodingStudy(labels, np.ones(120), rng.permutation(120))
-        assert choose_coding(study, scores, lambda s=scores: ({1.0: s}, 1.0))[0] is None
+        assert choose_coding(study, {1.0: scores}, 1.0)[0] is None
 
 
 def test_the_same_sample_in_several_classes_is_no_evidence():

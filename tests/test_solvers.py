@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.svm import SVC
 
-from sklearn_nftk.solvers import C_GRID, anchored_loo_scores, hinge, loo_errors, ridge
+from sklearn_nftk.solvers import C_GRID, anchored_loo_scores, hinge, ridge, ridge_path
 
 from . import reference
 
@@ -51,12 +51,15 @@ def test_indefinite_kernel_is_solved_as_its_positive_part(problem):
     assert_allclose(solution.loo_scores, expected.loo_scores, rtol=1e-7)
 
 
-def test_leave_one_out_errors_equal_refits(problem):
+def test_leave_one_out_scores_of_a_path_equal_refits(problem):
     K, y, s = problem
-    expected = [s @ (y - reference.leave_one_out(K, y, s, C)) ** 2 for C in C_GRID]
-    Y = np.column_stack([y, y])  # errors of several targets add up
-    errors = loo_errors(K.copy(), Y, s)
-    assert_allclose(errors, 2 * np.array(expected), rtol=1e-6)
+    path = ridge_path(K.copy(), np.column_stack([y, -y]), s)
+    for C, solution in zip(C_GRID, path, strict=True):
+        expected = reference.leave_one_out(K, y, s, C)
+        errors = s @ (y - expected) ** 2
+        assert_allclose(solution.loo_scores[:, 0], expected, rtol=1e-6, atol=1e-9)
+        assert_allclose(solution.loo_scores[:, 1], -expected, rtol=1e-6, atol=1e-9)
+        assert_allclose(s @ (y - solution.loo_scores[:, 0]) ** 2, errors, rtol=1e-6)
 
 
 def test_grid_of_C():

@@ -111,16 +111,18 @@ class CodingStudy:
         return fit_temperature(scores, targets, self.p)
 
 
-def choose_coding(study, scores, scores_of_C):
+def choose_coding(study, scores, C):
     """Choose between one-vs-rest and codes, and C with the codes.
 
     Parameters
     ----------
     study : CodingStudy
-    scores : ndarray of shape (n, n_classes)
-        One-vs-rest leave-one-out decisions.
-    scores_of_C : callable
-        Returns the decisions at each value of C that may be chosen, ``{C: decisions}`` with C
+    scores : dict of float to ndarray of shape (n, n_classes)
+        One-vs-rest leave-one-out decisions at each value of C that may be chosen, ascending.
+    C : float
+        Value that was chosen for one-vs-rest.
+
+    Returns the decisions at each value of C that may be chosen, ``{C: decisions}`` with C
         ascending, and the value that was chosen for one-vs-rest; asked for only if codes are
         better.
 
@@ -130,20 +132,19 @@ def choose_coding(study, scores, scores_of_C):
         None where codes are not better beyond doubt.
     C : float or None
     """
-    plain = study.plain(scores)
+    plain = study.plain(scores[C])
     # Most data need no codes, and a part of the rows tells so.
     first = study.folds == 0
-    hint = study.losses(scores, _PENALTIES[0], folds=[0])[first]
+    hint = study.losses(scores[C], _PENALTIES[0], folds=[0])[first]
     if study.p[first] @ (plain[first] - hint) <= 0:
         return None, None
-    few = study.n_classes**2 > len(scores)  # rows for so many numbers
-    losses = {p: study.losses(scores, p) for p in (_PENALTIES[:1] if few else _PENALTIES)}
+    few = study.n_classes**2 > len(plain)  # rows for so many numbers
+    losses = {p: study.losses(scores[C], p) for p in (_PENALTIES[:1] if few else _PENALTIES)}
     penalty = min(losses, key=lambda penalty: study.p @ losses[penalty])
     if not study.is_better(losses[penalty], plain):
         return None, None
-    candidates, C = scores_of_C()
-    C = _descend(list(candidates), C, lambda C: study.p @ study.losses(candidates[C], penalty))
-    return study.coding(candidates[C], penalty), C
+    C = _descend(list(scores), C, lambda C: study.p @ study.losses(scores[C], penalty))
+    return study.coding(scores[C], penalty), C
 
 
 def _descend(grid, start, loss):

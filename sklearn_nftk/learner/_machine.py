@@ -42,44 +42,43 @@ def solve_machine(problem, chosen):
     if problem.options.loss == "hinge":
         dual_coef, intercept = problem.hinge(chosen.weights, C)
         return Machine(C, dual_coef, intercept, class_codes=codes)
-    solution = problem.ridge(chosen.weights, C)
-    machine = Machine(C, solution.dual_coef.T, solution.intercept, solution.loo_scores, codes)
-    if not n_classes:
-        return machine
+    machine = None
     # Weights with a certificate are those of the one-vs-rest machine.
     if n_classes > 2 and chosen.dual_gap is None:
-        machine = _coded(problem, chosen, machine)
+        machine = _coded(problem, chosen, C)
+    if machine is None:
+        solution = problem.ridge(chosen.weights, C)
+        machine = Machine(C, solution.dual_coef.T, solution.intercept, solution.loo_scores, codes)
+    if not n_classes:
+        return machine
     temperature = fit_temperature(machine.loo_scores, problem.Y, problem.sample_weight)
     return machine._replace(temperature=temperature)
 
 
-def _coded(problem, chosen, machine):
-    """Solve for codes in place of one-vs-rest targets, where these mask classes."""
+def _coded(problem, chosen, C):
+    """Solve for codes in place of one-vs-rest targets, or None where these mask no classes."""
     # Leave-one-out takes all copies of a row away and leaves those of other classes behind: where
     # the same x has several, its decisions speak against its own class.
     rows = np.flatnonzero(~problem.contested)
-    if np.bincount(problem.strata[rows], minlength=len(machine.class_codes)).min() < _LEAST:
-        return machine
+    labels = problem.strata[rows]
+    if np.bincount(labels, minlength=problem.Y.shape[1]).min() < _LEAST:
+        return None
     rank = np.argsort(problem.order)[rows]
-    study = CodingStudy(problem.strata[rows], problem.s[rows], np.argsort(rank))
-    solution = problem.ridge(chosen.weights, machine.C)
-    plain = anchored_loo_scores(solution, problem.Y, problem.s, machine.C)[rows]
-
-    def scores_of_C():
-        if isinstance(problem.options.C, str) and len(problem.grams.scales) == 1:
-            scores = problem.anchored_scores_of_C(chosen.basis)
-            return {C: of_C[rows] for C, of_C in scores.items()}, machine.C
-        return {machine.C: plain}, machine.C
-
-    coding, C = choose_coding(study, plain, scores_of_C)
+    study = CodingStudy(labels, problem.s[rows], np.argsort(rank))
+    if isinstance(problem.options.C, str):
+        scores = problem.anchored_scores_of_C(chosen.basis)  # known since C was chosen
+    else:
+        solution = problem.ridge(chosen.weights, C)
+        scores = {C: anchored_loo_scores(solution, problem.Y, problem.s, C)}
+    coding, coded_C = choose_coding(study, {C: of_C[rows] for C, of_C in scores.items()}, C)
     if coding is None:
-        return machine
+        return None
     targets = coding.codes[problem.strata]
-    solution = problem.ridge_on(targets, chosen.weights, C)
-    coded = anchored_loo_scores(solution, targets, problem.s, C)[rows] + coding.offsets
+    solution = problem.ridge_on(targets, chosen.weights, coded_C)
+    coded = anchored_loo_scores(solution, targets, problem.s, coded_C)[rows] + coding.offsets
     # Codes were chosen on weights that all decisions share.
-    if not study.is_better(study.plain(coded), study.plain(plain)):
-        return machine
+    if not study.is_better(study.plain(coded), study.plain(scores[C][rows])):
+        return None
     intercept = solution.intercept + coding.offsets
     loo_scores = solution.loo_scores + coding.offsets
-    return Machine(C, solution.dual_coef.T, intercept, loo_scores, coding.codes)
+    return Machine(coded_C, solution.dual_coef.T, intercept, loo_scores, coding.codes)

@@ -13,7 +13,6 @@ from ..solvers import (
     RidgeOracle,
     anchored_loo_scores,
     hinge,
-    loo_errors,
     ridge,
     ridge_path,
 )
@@ -79,7 +78,7 @@ class Problem:
         self.seed = seed
         self.largest_C = largest_C
         self.kernels = [grams.kernel_of(c) for c in range(Y.shape[1])]
-        self._chosen: dict[bytes, float] = {}
+        self._paths: dict[bytes, tuple[float, dict[float, np.ndarray]]] = {}
         self._solved: dict[tuple[bytes, float], Any] = {}
 
     @property
@@ -188,32 +187,36 @@ class Problem:
 
     def loo_C(self, weights):
         """C of the smallest weighted squared leave-one-out residuals."""
+        return self._path(weights)[0]
+
+    def anchored_scores_of_C(self, weights):
+        """`anchored_loo_scores`, ``{C: (n, n_decisions)}``, on the weights as in `choose_C`."""
+        return self._path(weights)[1]
+
+    def _path(self, weights):
+        """The C of `loo_C`, and the scores of each."""
         key = weights.tobytes()
-        if key not in self._chosen:
+        if key not in self._paths:
             grid = self._grid_of_C()
             kernels = range(self.grams.shape[0])
             columns = [self.grams.decisions_of(h, self.Y.shape[1]) for h in kernels]
             averages = np.array([weights[c].mean(axis=0) for c in columns])
-            errors = sum(
-                loo_errors(K, self.Y[:, c], self.s, grid)
-                for K, c in zip(self.grams.combined(averages, kernels), columns, strict=True)
-            )
-            self._chosen[key] = float(grid[int(np.argmin(errors))])
-        return self._chosen[key]
+            errors = np.zeros(len(grid))
+            scores = {float(C): np.empty(self.Y.shape) for C in grid}
+            combined = self.grams.combined(averages, kernels)
+            for K, c in zip(combined, columns, strict=True):
+                Y = self.Y[:, c]
+                path = enumerate(ridge_path(K, Y, self.s, grid))
+                for (i, solution), (C, of_C) in zip(path, scores.items(), strict=True):
+                    errors[i] += self.s @ np.sum((Y - solution.loo_scores) ** 2, axis=1)
+                    of_C[:, c] = anchored_loo_scores(solution, Y, self.s, C)
+            self._paths[key] = float(grid[int(np.argmin(errors))]), scores
+        return self._paths[key]
 
     def _grid_of_C(self):
         """Values of C, for rows of any mean weight, that float64 can solve for."""
         grid = C_GRID / self.s.mean()
         return grid[grid <= self.largest_C] if grid[0] <= self.largest_C else grid[:1]
-
-    def anchored_scores_of_C(self, weights):
-        """`anchored_loo_scores`, ``{C: (n, n_decisions)}``, on the weights as in `choose_C`."""
-        grid = self._grid_of_C()
-        (K,) = self.grams.combined(weights.mean(axis=0, keepdims=True), [0])
-        return {
-            float(C): anchored_loo_scores(solution, self.Y, self.s, C)
-            for C, solution in zip(grid, ridge_path(K, self.Y, self.s, grid), strict=True)
-        }
 
     def ridge(self, weights, C):
         """Solve every decision; those with the same kernel share a factorisation."""

@@ -2,7 +2,7 @@
 
 from ._hinge import hinge
 from ._oracles import HingeOracle, RidgeOracle
-from ._ridge import C_GRID, anchored_loo_scores, loo_errors, ridge, ridge_coefficients, ridge_path
+from ._ridge import C_GRID, anchored_loo_scores, ridge, ridge_coefficients, ridge_path
 
 __all__ = [
     "C_GRID",
@@ -10,7 +10,6 @@ __all__ = [
     "RidgeOracle",
     "anchored_loo_scores",
     "hinge",
-    "loo_errors",
     "ridge",
     "ridge_coefficients",
     "ridge_path",

@@ -88,8 +88,8 @@ def ridge_coefficients(K, Y, s, C):
     return q[:, None] * _bordered(Nq, NY, q)[0]
 
 
-def loo_errors(K, Y, s, grid=C_GRID):
-    """Weighted squared leave-one-out residuals for each C: one eigendecomposition.
+def ridge_path(K, Y, s, grid=C_GRID):
+    """Solve for one C after the other, after one eigendecomposition.
 
     Parameters
     ----------
@@ -97,25 +97,16 @@ def loo_errors(K, Y, s, grid=C_GRID):
         Combined kernel, float64. Overwritten.
     Y, s
         As in `ridge`.
-    grid : ndarray of shape (g,)
+    grid : sequence of float
         Values of C.
 
-    Returns
-    -------
-    ndarray of shape (g,)
-        Summed over the samples, with weights s, and over the targets.
+    Yields
+    ------
+    RidgeSolution
     """
     q = np.sqrt(s)
     _scale(K, q)
-    solutions = _Spectrum(K, Y, q).solve(Y, q, grid)
-    return np.array([s @ np.sum((Y - solution.loo_scores) ** 2, axis=1) for solution in solutions])
-
-
-def ridge_path(K, Y, s, grid=C_GRID):
-    """Solution for each C, a list of `RidgeSolution`: one eigendecomposition; see `loo_errors`."""
-    q = np.sqrt(s)
-    _scale(K, q)
-    return list(_Spectrum(K, Y, q).solve(Y, q, grid))
+    yield from _Spectrum(K, Y, q).solve(Y, q, grid)
 
 
 def anchored_loo_scores(solution, Y, s, C):
