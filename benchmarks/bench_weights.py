@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def beside_mklpy(rounds):
         "MKLpy AverageMKL": (AverageMKL, tensors, test_tensors),
     }
     for method in METHODS:
-        make = lambda method=method: MultipleKernelClassifier(kernel_weights=method)  # noqa: E731
+        make = partial(MultipleKernelClassifier, kernel_weights=method)
         ways[f"ours, {method}"] = (make, stack, test_stack)
     results = {name: {"fit_seconds": np.inf} for name in ways}
     for _ in range(rounds):

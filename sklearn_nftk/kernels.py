@@ -10,12 +10,19 @@ from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
-import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from .networks import NetworkParameter, allow_nd, checked, make_source, specification, validated
+from .networks import (
+    CONSTRAINTS,
+    NetworkParameter,
+    allow_nd,
+    checked,
+    make_source,
+    specification,
+    validated,
+)
 from .utils._kernel_source import KernelSource
 from .utils._memory import require_memory
 from .utils._progress import progress
@@ -281,13 +288,9 @@ class LayerKernels(NetworkParameter, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "network": "no_validation",  # recognised, or refused by name, in networks/
-        "layers": [StrOptions({"module", "block"}), dict],
+        **CONSTRAINTS,
         "outputs": [StrOptions({"mean", "sum"})],
-        "device": [str, torch.device],
-        "dtype": "no_validation",  # names, numpy and torch types: utils/_device.py
         "n_jobs": [Integral, None],
-        "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
 

@@ -362,3 +362,17 @@ def test_class_weights_must_be_finite_and_non_negative(weights, two_classes):
     X, y = two_classes
     with pytest.raises(ValueError, match="class_weight must be finite and non-negative"):
         MultiLayerNTKClassifier(NETWORK, class_weight=weights).fit(X, y)
+
+
+def test_a_row_between_copies_does_not_part_them(rng):
+    K = np.cov(rng.standard_normal((6, 9)))
+    K[[1, 2]] = K[0]
+    K[:, [1, 2]] = K[:, :1]
+    rounding = 64 * np.finfo(float).eps * K.diagonal().max()
+    for _ in range(50):
+        planes = K.copy()
+        planes[1, 5] += 1.5 * rounding  # another row, in any place of the order of projections
+        planes[2, 3:] += rounding * np.array([*rng.uniform(-0.9, 0.9, 2), -0.8])
+        planes[:, [1, 2]] = planes[[1, 2]].T
+        first, other, copy = kernel_keys(planes[None], np.arange(6))[:3]
+        assert first == copy != other

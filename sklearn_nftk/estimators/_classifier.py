@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
+from ..networks import CONSTRAINTS
 from ._classification import KernelClassifierMixin
 from ._multi_layer import BaseMultiLayerNTK
-from ._parameters import CLASSIFIER, LEARNER, NETWORK
+from ._parameters import CLASSIFIER, LEARNER
 
 
 class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
@@ -150,7 +151,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     (3, 3)
     """
 
-    _parameter_constraints: ClassVar[dict] = {**NETWORK, **LEARNER, **CLASSIFIER}
+    _parameter_constraints: ClassVar[dict] = {**CONSTRAINTS, **LEARNER, **CLASSIFIER}
 
     def __init__(
         self,

@@ -2,8 +2,6 @@
 
 from numbers import Integral, Real
 
-import torch
-
 from ..grams import NORMALIZATIONS
 from ..utils._sklearn import Interval, StrOptions
 from ..weights import METHODS
@@ -22,15 +20,6 @@ LEARNER = {
 }
 for _method in METHODS.values():
     LEARNER.update(_method.constraints)
-# of the way from a network to its kernels
-NETWORK = {
-    "network": "no_validation",  # recognised, or refused by name, in networks/
-    "layers": [StrOptions({"module", "block"}), dict],
-    "outputs": [StrOptions({"mean", "sum", "per_class"})],
-    "device": [str, torch.device],
-    "dtype": "no_validation",  # names, numpy and torch types: utils/_device.py
-    "random_state": ["random_state"],
-}
 # of classifiers, and what regressors restrict
 CLASSIFIER = {"class_weight": [dict, StrOptions({"balanced"}), None]}
 REGRESSOR = {"loss": [StrOptions({"squared"})]}

@@ -2,8 +2,9 @@
 
 from typing import ClassVar
 
+from ..networks import CONSTRAINTS
 from ._multi_layer import BaseMultiLayerNTK
-from ._parameters import LEARNER, NETWORK, REGRESSOR
+from ._parameters import LEARNER, REGRESSOR
 from ._regression import KernelRegressorMixin
 
 
@@ -51,7 +52,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
     True
     """
 
-    _parameter_constraints: ClassVar[dict] = {**NETWORK, **LEARNER, **REGRESSOR}
+    _parameter_constraints: ClassVar[dict] = {**CONSTRAINTS, **LEARNER, **REGRESSOR}
 
     def __init__(
         self,

@@ -113,12 +113,16 @@ def kernel_keys(planes, rows):
     ascending = np.argsort(projected, kind="stable")
     near = np.diff(projected[ascending]) <= len(planes)
     same_as = np.arange(len(rows))
-    leader = ascending[0]
+    leaders = [ascending[0]]  # of rows that are near one after the other
     for i, is_near in zip(ascending[1:], near, strict=True):
-        if is_near and _same(planes[:, rows[i]], planes[:, rows[leader]], rows, tolerance):
-            same_as[i] = leader
+        leaders = leaders if is_near else []
+        kernels = planes[:, rows[i]]
+        for leader in leaders:
+            if _same(kernels, planes[:, rows[leader]], rows, tolerance):
+                same_as[i] = leader
+                break
         else:
-            leader = i
+            leaders.append(i)
     # Sums over all samples do not know their order; rounding must not decide between copies.
     sums = np.einsum("lij,j->li", planes, ones)[:, rows]
     content = np.column_stack([diagonal.T, sums.T])

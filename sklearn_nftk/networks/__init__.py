@@ -5,13 +5,22 @@ stands for one, and `make_source` asks it for the kernels.
 """
 
 from ..tangents import NTKLinear
-from ._build import NetworkParameter, allow_nd, checked, make_source, specification, validated
+from ._build import (
+    CONSTRAINTS,
+    NetworkParameter,
+    allow_nd,
+    checked,
+    make_source,
+    specification,
+    validated,
+)
 from ._infinite import InfiniteNetwork
 from ._infinite_mlp import InfiniteMLP
 from ._infinite_rnn import InfiniteRNN
 from ._mlp import MLP
 
 __all__ = [
+    "CONSTRAINTS",
     "MLP",
     "InfiniteMLP",
     "InfiniteNetwork",

@@ -1,10 +1,13 @@
 """The one place where `network=` is recognised, and becomes a source of layer kernels."""
 
 import inspect
+from typing import Any
+
+import torch
 
 from ..utils._arrays import check_batch
 from ..utils._kernel_source import KernelSource
-from ..utils._sklearn import validate_data
+from ..utils._sklearn import StrOptions, validate_data
 from ._mlp import MLP
 from ._modules import recognised
 
@@ -13,6 +16,15 @@ ACCEPTED = (
     "a KernelSource, a torch.nn.Module, or a function (n_features, n_outputs, random_state) -> "
     "torch.nn.Module"
 )
+# Constraints of the parameters of whatever takes a network.
+CONSTRAINTS: dict[str, Any] = {
+    "network": "no_validation",  # recognised, or refused by name, below
+    "layers": [StrOptions({"module", "block"}), dict],
+    "outputs": [StrOptions({"mean", "sum", "per_class"})],
+    "device": [str, torch.device],
+    "dtype": "no_validation",  # names, numpy and torch types: utils/_device.py
+    "random_state": ["random_state"],
+}
 # Options of the user and their defaults; a specification that does not take one accepts no other.
 _DEFAULTS = {"layers": "module", "outputs": "mean", "device": "auto", "dtype": "auto"}
 
