@@ -63,6 +63,9 @@ class ClosedFormKernels(KernelSource):
         # For each layer the planes that are added.
         self.members = [[names.index(name) for name in group] for group in groups.values()]
 
+    def __getstate__(self):
+        return {**self.__dict__, "device": str(self.device)}  # no object of torch
+
     def __setstate__(self, state):
         self.__dict__ |= state
         self.device = resolve_device(self.device, fallback=True)

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ._solve import solve
+from ._solve import one_at_a_time, solve
 
 # Ridge on the correlation matrix of the kernels: decides between interchangeable layers.
 _RIDGE = 1e-8
@@ -26,6 +26,7 @@ class AlignmentProblem:
     n_layers : int
     """
 
+    @one_at_a_time
     def __init__(self, n_layers):
         import cvxpy as cp
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from ._solve import solve
+from ._solve import one_at_a_time, solve
 
 # Where the level lies between the lower bound (0) and the upper bound (1).
 _LEVEL = 0.5
@@ -82,6 +82,7 @@ class LevelMethod:
         Number of cutting planes that are kept; beyond it those that bind least are dropped.
     """
 
+    @one_at_a_time
     def __init__(self, weight_set, n_layers, max_planes):
         import cvxpy as cp
 

@@ -1,6 +1,26 @@
 """Solve a problem stated in cvxpy, without a word: whoever asks judges what comes back."""
 
+from functools import wraps
+from threading import RLock
 
+_lock = RLock()
+
+
+def one_at_a_time(function):
+    """Let threads state and solve problems one after the other.
+
+    While an older cvxpy looks at a problem, parameters are no constants in the whole process.
+    """
+
+    @wraps(function)
+    def alone(*arguments):
+        with _lock:
+            return function(*arguments)
+
+    return alone
+
+
+@one_at_a_time
 def solve(problem):
     """Solve by Clarabel; variables and multipliers get their values.
 
