@@ -7,7 +7,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
-from sklearn.base import is_classifier
 from sklearn.datasets import make_blobs, make_regression
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import GridSearchCV
@@ -133,7 +132,8 @@ def test_equals_the_reference(parameters):
     total = compared(model, logits, phi.sum(axis=2) + model.intercept_)
     assert_allclose((result.kendall_tau, result.agreement), total, rtol=1e-12)
     for layer in range(2):
-        alone = compared(model, logits, phi[:, :, layer] + model.intercept_)
+        others = np.delete(model.mean_contributions_, layer, axis=1).sum(axis=1)
+        alone = compared(model, logits, phi[:, :, layer] + others + model.intercept_)
         figures = result.layer_kendall_tau[layer], result.layer_agreement[layer]
         assert_allclose(figures, alone, rtol=1e-12)
     labels = (logits[:, 0] > 0).astype(int) if logits.shape[1] == 1 else logits.argmax(axis=1)
@@ -168,11 +168,11 @@ def test_regressors_are_compared_by_values(n_targets):
     def r2(true, predicted):
         return np.mean(1 - ((true - predicted) ** 2).sum(0) / ((true - true.mean(0)) ** 2).sum(0))
 
+    means = model.mean_contributions_
+    alone = [phi[:, :, k] + means.sum(axis=1) - means[:, k] for k in range(phi.shape[2])]
     for tau, agreement, decided in [
         (result.kendall_tau, result.agreement, phi.sum(axis=2)),
-        *zip(
-            result.layer_kendall_tau, result.layer_agreement, np.moveaxis(phi, 2, 0), strict=True
-        ),
+        *zip(result.layer_kendall_tau, result.layer_agreement, alone, strict=True),
     ]:
         values = decided + model.intercept_
         assert_allclose(
@@ -380,8 +380,10 @@ def test_pages_say_whether_the_machine_stands_for_the_network(tmp_path):
     assert "Weights of layers are facts about the machine, not about the network." in page
     infinite = MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y)
     assert "for the network" not in explain(infinite, X[:2], path).read_text()
-    regressor = MultiLayerNTKRegressor(MLP((8,)), random_state=0).fit(X, X[:, 0])
-    assert not is_classifier(regressor)
+    drawn = MultiLayerNTKRegressor(MLP((8,)), random_state=0).fit(X, X[:, 0])  # stands for nothing
+    assert "for the network" not in explain(drawn, X[:5], path).read_text()
+    network = nn.Linear(X.shape[1], 1)
+    regressor = MultiLayerNTKRegressor(network).fit(X, X[:, 0])
     assert "with its outputs" in explain(regressor, X[:5], path).read_text()
     assert "for the network" not in explain(regressor, X[:1], path).read_text()
 

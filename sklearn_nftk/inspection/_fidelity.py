@@ -54,9 +54,8 @@ def network_fidelity(estimator, X, y=None):
             Accuracies, or :math:`R^2`, of both, and that of the machine minus that of the network;
             None without y.
         layer_kendall_tau, layer_agreement : ndarray of shape (n_layers,)
-            The same of a machine that decides by one layer alone: by the contribution of that
-            layer plus ``intercept_``. What the others contribute on average is missing there; in
-            ``alone`` of :func:`layer_ablation` it is not.
+            The same of a machine that decides by one layer alone, as in ``alone`` of
+            :func:`layer_ablation`: the others contribute what they contribute on average.
         layer_names : list of str
             In the order of the arrays.
         n_samples : int
@@ -108,8 +107,12 @@ def network_fidelity(estimator, X, y=None):
         raise ValueError(
             f"y must have one entry for each of the {n_samples} samples of X, got {len(y)}."
         )
-    phi, intercept = contributions(machine, X), fitted(machine).intercept
-    decisions = np.stack([phi.sum(axis=2), *np.moveaxis(phi, 2, 0)]) + intercept
+    learned, phi = fitted(machine), contributions(machine, X)
+    layers = [True, *np.eye(phi.shape[2], dtype=bool)]  # all, then each alone
+    decisions = np.stack(
+        [np.where(some, phi, learned.mean_contributions).sum(axis=2) for some in layers]
+    )
+    decisions += learned.intercept
     compared = _classes if is_classifier(machine) else _targets
     ranked, predicted, score = compared(machine, outputs, decisions)
     taus = np.array([_tau(ranked[0], values) for values in ranked[1:]])
@@ -134,9 +137,11 @@ def network_fidelity(estimator, X, y=None):
 
 
 def has_network(estimator):
-    """Tell whether there is a network that `network_fidelity` can compare with."""
+    """Tell whether there is a network of the user, who may have trained it, to compare with."""
     machine = final_estimator(estimator)
-    return _n_outputs(machine) in _accepted(machine)
+    source = getattr(machine, "kernel_source_", None)
+    drawn = getattr(getattr(source, "source", source), "specification", None) is not None
+    return not drawn and _n_outputs(machine) in _accepted(machine)
 
 
 def fidelity_sentence(estimator, fidelity):
