@@ -21,6 +21,7 @@ from sklearn_nftk import (
 )
 from sklearn_nftk.cli import main
 from sklearn_nftk.inspection import explain, layer_contributions, network_fidelity
+from sklearn_nftk.inspection._fidelity import fidelity_sentence, has_network
 from sklearn_nftk.networks import MLP, InfiniteMLP
 
 FIGURES = (
@@ -361,31 +362,35 @@ def test_targets_of_other_samples_are_refused():
 # -- where it is told -----------------------------------------------------------------------------
 
 
-def test_pages_say_whether_the_machine_stands_for_the_network(tmp_path):
-    pytest.importorskip("matplotlib")
-    pytest.importorskip("pandas")
-    path = tmp_path / "page.html"
+def test_sentences_say_whether_the_machine_stands_for_the_network():
     model, _, X, y = fitted(3, "linear")
     fidelity = network_fidelity(model, X, y)
-    page = explain(model, X[:2], path, fidelity=fidelity).read_text()
-    assert (
-        f"The machine stands for the network on 80 samples: Kendall&#x27;s tau "
-        f"{fidelity.kendall_tau:.2f}, agrees on {100 * fidelity.agreement:.1f} %." in page
+    assert fidelity_sentence(model, fidelity) == (
+        f"The machine stands for the network on 80 samples: Kendall's tau "
+        f"{fidelity.kendall_tau:.2f}, agrees on {100 * fidelity.agreement:.1f} %."
     )
-    assert "not about the network" not in page
-    assert "for the network on 1 sample: agrees on" in explain(model, X[:1], path).read_text()
+    one = network_fidelity(model, X[:1])
+    assert "for the network on 1 sample: agrees on" in fidelity_sentence(model, one)
     fidelity.agreement = 0.899
-    page = explain(model, X[:2], path, fidelity=fidelity).read_text()
-    assert "The machine does not stand for the network on 80 samples" in page
-    assert "Weights of layers are facts about the machine, not about the network." in page
-    infinite = MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y)
-    assert "for the network" not in explain(infinite, X[:2], path).read_text()
-    drawn = MultiLayerNTKRegressor(MLP((8,)), random_state=0).fit(X, X[:, 0])  # stands for nothing
-    assert "for the network" not in explain(drawn, X[:5], path).read_text()
-    network = nn.Linear(X.shape[1], 1)
-    regressor = MultiLayerNTKRegressor(network).fit(X, X[:, 0])
-    assert "with its outputs" in explain(regressor, X[:5], path).read_text()
-    assert "for the network" not in explain(regressor, X[:1], path).read_text()
+    low = fidelity_sentence(model, fidelity)
+    assert "The machine does not stand for the network on 80 samples" in low
+    assert low.endswith("Weights of layers are facts about the machine, not about the network.")
+    regressor = MultiLayerNTKRegressor(nn.Linear(X.shape[1], 1)).fit(X, X[:, 0])
+    assert "with its outputs" in fidelity_sentence(regressor, network_fidelity(regressor, X))
+    assert fidelity_sentence(regressor, network_fidelity(regressor, X[:1])) == ""
+
+
+def test_pages_say_it_of_networks_that_may_have_been_trained(tmp_path):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("pandas")
+    model, _, X, y = fitted(3, "linear")
+    page = explain(model, X[:1], tmp_path / "page.html").read_text()
+    assert "for the network on 1 sample: agrees on" in page
+    assert has_network(model)
+    assert not has_network(MultiLayerNTKClassifier(InfiniteMLP()).fit(X, y))
+    for normalize in ("variance", "cosine"):  # drawn here, stands for nothing
+        drawn = MultiLayerNTKRegressor(MLP((8,)), normalize=normalize, random_state=0)
+        assert not has_network(drawn.fit(X, X[:, 0]))
 
 
 def test_the_command_line_says_it(monkeypatch, tmp_path, capsys):
