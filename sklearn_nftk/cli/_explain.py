@@ -11,8 +11,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
 
 from ..estimators import MultiLayerNTKClassifier
-from ..inspection import explain, layer_ablation, weight_stability
+from ..inspection import explain, layer_ablation, network_fidelity, weight_stability
 from ..inspection._explain import MOST_SAMPLES
+from ..inspection._fidelity import fidelity_sentence, has_network
 from ..utils._progress import progress
 from ._data import UsageError, check_folder, load, parse_network
 
@@ -20,13 +21,17 @@ DEFAULT_PAGE = "report.html"
 
 
 class Report(NamedTuple):
-    """Path of the page, accuracy on the samples not trained on, and the rows explained."""
+    """Path of the page, accuracy on the samples not trained on, and the rows explained.
+
+    `fidelity` is a sentence on how well the machine stands for its network; empty without one.
+    """
 
     path: Path
     accuracy: float
     n_train: int
     n_test: int
     rows: np.ndarray
+    fidelity: str
 
 
 def run_explain(options):
@@ -53,6 +58,8 @@ def run_explain(options):
         f"{dataset.name}: accuracy {report.accuracy:.4f} on {report.n_test} samples that were not "
         f"trained on, {report.n_train} training examples"
     )
+    if report.fidelity:
+        print(report.fidelity)
     print(f"{len(report.rows)} decisions explained in {report.path}")
 
 
@@ -92,6 +99,7 @@ def write_report(dataset, network, path, *, n_samples, n_resamples, random_state
     model = make_pipeline(clone(dataset.preparation), classifier).fit(X, y)
     advance()
     ablation = layer_ablation(model, X_test, y_test)
+    fidelity = network_fidelity(model, X_test) if has_network(model) else None
     advance()
     stability = None
     if n_resamples:
@@ -114,12 +122,14 @@ def write_report(dataset, network, path, *, n_samples, n_resamples, random_state
         y=y_test[chosen],
         labels=y,
         ablation=ablation,
+        fidelity=fidelity,
         stability=stability,
         title=f"{dataset.name}: what layers and training examples contributed",
         **pictures,
     )
     advance()
-    return Report(path, float(right.mean()), len(train), len(test), test[chosen])
+    sentence = "" if fidelity is None else fidelity_sentence(model, fidelity)
+    return Report(path, float(right.mean()), len(train), len(test), test[chosen], sentence)
 
 
 def _check(dataset, n_samples, n_resamples):

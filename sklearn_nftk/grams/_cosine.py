@@ -26,6 +26,11 @@ class CosineKernels(KernelSource):
         """Network of the other source."""
         return getattr(self.source, "network", self.source)
 
+    @property
+    def network_outputs(self):
+        """Outputs of the network of the other source, where it has one."""
+        return self.source.network_outputs
+
     def prepare(self, X):
         """Validate samples; their batch knows their norms."""
         batch = self.source.prepare(X)

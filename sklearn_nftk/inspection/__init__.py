@@ -2,12 +2,14 @@
 
 Numbers are exact identities of the fitted machine (`layer_contributions`,
 `training_contributions`), or evidence about its layers (`layer_ablation`, `kernel_similarity`,
-`weight_stability`). Displays draw them.
+`weight_stability`) and how well it stands for its network (`network_fidelity`). Displays draw
+them.
 """
 
 from ._ablation import layer_ablation
 from ._contributions import layer_contributions
 from ._explain import explain
+from ._fidelity import network_fidelity
 from ._similarity import kernel_similarity
 from ._stability import weight_stability
 from ._training import training_contributions
@@ -27,6 +29,7 @@ __all__ = [
     "kernel_similarity",
     "layer_ablation",
     "layer_contributions",
+    "network_fidelity",
     "training_contributions",
     "weight_stability",
 ]

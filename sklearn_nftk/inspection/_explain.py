@@ -11,6 +11,7 @@ from sklearn.base import is_classifier
 
 from .._version import __version__
 from ..estimators import fitted
+from ._fidelity import fidelity_sentence, has_network, network_fidelity
 from ._unwrap import decision_names, final_estimator, layer_labels
 from .plots import (
     KernelAlignmentDisplay,
@@ -48,6 +49,7 @@ def explain(
     labels=None,
     stability=None,
     ablation=None,
+    fidelity=None,
     images=None,
     train_images=None,
     image_shape=None,
@@ -77,6 +79,9 @@ def explain(
         What :func:`weight_stability` returned: adds intervals to the weights.
     ablation : Bunch, default=None
         What :func:`layer_ablation` returned: adds the scores without each layer.
+    fidelity : Bunch, default=None
+        What :func:`network_fidelity` returned. None compares machine and network on X alone, where
+        there is a network to compare with; give one of many samples.
     images, train_images, image_shape
         Pictures of the samples and of the training examples, as in
         :meth:`TrainingContributionsDisplay.from_estimator`.
@@ -119,6 +124,8 @@ def explain(
         )
     path = Path(path)
     title = title or f"{type(machine).__name__}: {n_samples} decisions explained"
+    if fidelity is None and has_network(machine):
+        fidelity = network_fidelity(estimator, X)
     weights = LayerWeightsDisplay.from_estimator(
         estimator, stability=stability, threshold=threshold
     )
@@ -138,7 +145,7 @@ def explain(
         f"<h1>{html.escape(title)}</h1>",
         _contents(n_samples, ablation is not None),
         _machine(machine),
-        _weights(machine, weights, stability),
+        _weights(machine, weights, stability, fidelity),
         _alignment(alignment),
         "" if ablation is None else _ablation(machine, ablation),
     ]
@@ -183,7 +190,7 @@ def _machine(machine):
     )
 
 
-def _weights(machine, display, stability):
+def _weights(machine, display, stability, fidelity):
     text = (
         "How much of each layer's kernel is in the combined kernel of a decision. Weights depend "
         "on how kernels are normalised, and a large one is no proof that the layer is needed; "
@@ -193,6 +200,8 @@ def _weights(machine, display, stability):
         text += " Here all weights are equal: no layer is preferred."
     if stability is not None:
         text += f" Intervals are of {len(stability.weights)} bootstrap resamples."
+    if fidelity is not None:
+        text += f" {fidelity_sentence(machine, fidelity)}"
     return _section("weights", "Layer weights", text, display.plot(), display.frame())
 
 

@@ -168,6 +168,20 @@ class TangentKernels(KernelSource):
             return self._network
         return copy.deepcopy(self._network).cpu()
 
+    def network_outputs(self, X):
+        """Outputs of the network in evaluation mode.
+
+        Parameters
+        ----------
+        X : array-like or torch.Tensor of shape (n, ...)
+
+        Returns
+        -------
+        ndarray of shape (n, O)
+        """
+        with self._passing():
+            return self.passes.outputs(check_batch(X)).numpy()
+
     # -- the contract ---------------------------------------------------------------------------
 
     def prepare(self, X):

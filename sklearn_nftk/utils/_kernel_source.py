@@ -32,7 +32,9 @@ class KernelSource(ABC):
         Tiles computed at once: `block` is called by as many threads. None is all that joblib,
         torch and BLAS may use; a source that is not made for threads says 1.
     n_outputs : int or None
-        Outputs of the network, None where outputs have no meaning.
+        Outputs of the network, None where outputs have no meaning. A source that has a method
+        ``network_outputs(X)``, of shape (n, n_outputs), can be compared with its network
+        (`sklearn_nftk.inspection.network_fidelity`).
 
     Examples
     --------
