@@ -8,6 +8,7 @@ Numbers are exact identities of the fitted machine (`layer_contributions`,
 from ._ablation import layer_ablation
 from ._contributions import layer_contributions
 from ._explain import explain
+from ._features import feature_contributions
 from ._similarity import kernel_similarity
 from ._stability import weight_stability
 from ._training import training_contributions
@@ -24,6 +25,7 @@ __all__ = [
     "LayerWeightsDisplay",
     "TrainingContributionsDisplay",
     "explain",
+    "feature_contributions",
     "kernel_similarity",
     "layer_ablation",
     "layer_contributions",
