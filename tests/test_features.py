@@ -3,6 +3,7 @@
 import copy
 import warnings
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -21,11 +22,16 @@ from sklearn_nftk import (
     MultiLayerNTKRegressor,
     MultipleKernelClassifier,
 )
-from sklearn_nftk.inspection import feature_contributions, layer_contributions
+from sklearn_nftk.inspection import (
+    FeatureContributionsDisplay,
+    feature_contributions,
+    layer_contributions,
+)
 from sklearn_nftk.kernels import KernelSource
 from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN
 
 from . import zoo
+from .test_displays import assert_readable
 
 
 def three_outputs(n_features, n_outputs, random_state):
@@ -369,3 +375,80 @@ def test_networks_that_cannot_be_differentiated_twice_are_named(data):
     model = classifier(OnceDifferentiable().double()).fit(X, y)
     with pytest.raises(ValueError, match="network cannot be differentiated twice"):
         feature_contributions(model, test)
+
+
+# -- the Display ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def test_bars_of_the_predicted_class(fitted, data, close_figures):
+    model, test = fitted["mean"], data[2]
+    display = FeatureContributionsDisplay.from_estimator(model, test).plot(max_features=2)
+    chosen = model.decision_function(test).argmax(axis=1)
+    expected = feature_contributions(model, test)[range(4), chosen]
+    assert_allclose(display.frame(), expected)
+    assert display.frame().index.get_level_values("decision").tolist() == [*map(str, chosen)]
+    for panel, phi in zip(display.axes_, expected, strict=True):
+        largest = np.sort(np.abs(phi))[::-1][:2]
+        widths = [bar.get_width() for bar in panel.patches]
+        assert_allclose(np.abs(widths[:2]), largest)
+        assert_allclose(sum(widths), phi.sum())
+        assert panel.get_yticklabels()[2].get_text() == "3 others"
+    assert_readable(display.figure_)
+    other = FeatureContributionsDisplay.from_estimator(model, test, decision=1).plot(sample=2)
+    assert_allclose(other.frame(), feature_contributions(model, test)[:, 1])
+    assert len(other.axes_) == 1
+
+
+def test_names_of_columns_are_shown(data, close_figures):
+    pd = pytest.importorskip("pandas")
+    X, y, test = data
+    names = ["height", "width", "depth", "weight", "age"]
+    model = classifier().fit(pd.DataFrame(X, columns=names), y)
+    frame = pd.DataFrame(test, columns=names)
+    display = FeatureContributionsDisplay.from_estimator(model, frame).plot()
+    assert display.frame().columns.tolist() == names
+    texts = {label.get_text() for label in display.axes_[0].get_yticklabels()}
+    assert f"depth = {test[0, 2]:.3g}" in texts
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (1, 6, 7), (3, 6, 7)])
+def test_pictures_lie_below_contributions(shape, close_figures):
+    rng = np.random.default_rng(0)
+    X, contributions = rng.uniform(size=(7, *shape)), rng.normal(size=(7, 2, *shape))
+    known = FeatureContributionsDisplay.from_contributions
+    display = known(contributions, X, decision=1, decision_names=["cat", "dog"]).plot()
+    assert_readable(display.figure_)
+    below, above = (image.get_array() for image in display.axes_[3].images)
+    assert_allclose(above, contributions[3, 1].reshape(-1, 6, 7).sum(axis=0))
+    assert_allclose(below, X[3].reshape(-1, 6, 7).mean(axis=0))
+    low, high = display.axes_[3].images[1].get_clim()
+    assert low == -high
+    assert "dog" in display.axes_[3].get_title()
+    if len(shape) == 2:
+        flat = known(contributions.reshape(7, 2, -1), X.reshape(7, -1), image_shape=shape)
+        assert_array_equal(flat.contributions, contributions[:, 0])
+        _, grid = plt.subplots(1, 2)
+        assert flat.plot(grid[0], sample=2).axes_.shape == (1,)
+
+
+def test_what_the_display_refuses():
+    X, contributions = np.zeros((2, 6)), np.zeros((2, 3, 6))
+    for parameters, message in [
+        ({"contributions": contributions[:, :, :5]}, r"\(2, 3, 5\) for \(2, 6\)"),
+        ({"decision": 3}, "decision must be in 0 to 2, got 3"),
+        ({"image_shape": (2, 2)}, r"image_shape \(2, 2\) does not fit samples of 6 features"),
+        ({"image_shape": (1, 1, 2, 3)}, "one to three axes"),
+        ({"feature_names": ["a"]}, "feature_names has 1 entries for 6 features"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            FeatureContributionsDisplay.from_contributions(
+                **{"contributions": contributions, "X": X, **parameters}
+            )
+    with pytest.raises(ValueError, match="max_features"):
+        FeatureContributionsDisplay.from_contributions(contributions, X).plot(max_features=0)

@@ -1,8 +1,8 @@
-"""Contributions to decisions: of each layer, each class and each training example.
+"""Contributions to decisions: of each layer, class, feature and training example.
 
 Numbers are exact identities of the fitted machine (`layer_contributions`,
-`training_contributions`), or evidence about its layers (`layer_ablation`, `kernel_similarity`,
-`weight_stability`). Displays draw them.
+`training_contributions`), integrals of its derivatives (`feature_contributions`), or evidence
+about its layers (`layer_ablation`, `kernel_similarity`, `weight_stability`). Displays draw them.
 """
 
 from ._ablation import layer_ablation
@@ -13,6 +13,7 @@ from ._similarity import kernel_similarity
 from ._stability import weight_stability
 from ._training import training_contributions
 from .plots import (
+    FeatureContributionsDisplay,
     KernelAlignmentDisplay,
     LayerContributionsDisplay,
     LayerWeightsDisplay,
@@ -20,6 +21,7 @@ from .plots import (
 )
 
 __all__ = [
+    "FeatureContributionsDisplay",
     "KernelAlignmentDisplay",
     "LayerContributionsDisplay",
     "LayerWeightsDisplay",

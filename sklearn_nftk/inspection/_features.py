@@ -141,7 +141,7 @@ def feature_contributions(
     result = np.moveaxis(result, 2, -1) if per_layer else result[:, :, 0]
     if method == "gradient" and not return_residual:
         return result
-    change = _layer_values(machine, X) - _layer_values(machine, baseline)
+    change = layer_values(machine, X) - layer_values(machine, baseline)
     features = tuple(range(2, 1 + X.ndim))
     if return_residual:
         total = change if per_layer else change.sum(axis=2)
@@ -202,7 +202,7 @@ def _mean_gradients(expansion, X, baseline, n_steps, n_gradients, *, per_layer):
     return np.concatenate(means)
 
 
-def _layer_values(machine, X):
+def layer_values(machine, X):
     """Contributions of the layers on samples that are validated, (n, n_decisions, L)."""
     machine_on_rows = fitted(machine)
     blocks = kernel_blocks(machine, X)
