@@ -23,6 +23,9 @@ from torch.nn import functional
 # two equal rows are then those of one row with itself.
 _SNAP = 1 + 8 * np.finfo(float).eps
 
+# Correlations of 1 stay 1 whatever is varied; so near to 1 their derivatives are finite.
+NEARLY_ONE = 1 - np.finfo(float).eps
+
 # Nodes of the quadrature, and the largest number of terms of the series.
 N_NODES = 512
 # A term matters if what follows it is more than this part of the whole.

@@ -8,12 +8,10 @@ from sklearn.gaussian_process.kernels import Hyperparameter, Kernel
 
 from ..utils._arrays import check_batch
 from ..utils._tiles import upper_tiles
-from ._dual import dual_activation, snapped
+from ._dual import NEARLY_ONE, dual_activation, snapped
 from ._mlp import InfiniteMLPKernels, embed, layer_planes, propagate, standard_deviations
 from ._parameters import layer_variances
 
-# Correlations of 1 stay 1 whatever the variances; so near to 1 their derivatives are finite.
-_BOUND = 1 - np.finfo(float).eps
 _TILE_ROWS = 256
 
 
@@ -174,6 +172,6 @@ class InfiniteMLPKernel(Kernel):
         dual = self._dual()
         sides = [embed(rows, weights[0], biases[0]) for rows in (x, z)]
         p, q = (standard_deviations(first, weights, biases, dual) for _, first in sides)
-        c = snapped(sides[0][0] @ sides[1][0].mT, _BOUND)
-        sums, slopes = propagate(c, p[:, :, None], q[:, None], weights, biases, dual, _BOUND)
+        c = snapped(sides[0][0] @ sides[1][0].mT, NEARLY_ONE)
+        sums, slopes = propagate(c, p[:, :, None], q[:, None], weights, biases, dual, NEARLY_ONE)
         return sums[-1] if self.kind == "nngp" else sum(layer_planes(sums, slopes))

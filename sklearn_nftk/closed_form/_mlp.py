@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from ..utils._arrays import check_batch
-from ._dual import correlation, reciprocal, root, snapped
+from ._dual import NEARLY_ONE, correlation, reciprocal, root, snapped
+from ._expansion import RecursionExpansion
 from ._parameters import check_width
 from ._source import ClosedFormKernels, RowBatch
 
@@ -38,16 +39,21 @@ class InfiniteMLPKernels(ClosedFormKernels):
         return X
 
     def _batch(self, X):
+        return self._rows(self._tensor(X))
+
+    def _tensor(self, X):
         X = np.require(X, requirements="W")  # torch warns of arrays that it may not write to
-        X = torch.as_tensor(X, dtype=torch.float64, device=self.device)
+        return torch.as_tensor(X, dtype=torch.float64, device=self.device)
+
+    def _rows(self, X):
         unit, first = embed(X, self.weights[0], self.biases[0])
         deviations = standard_deviations(first, self.weights, self.biases, self.dual)
         return RowBatch(unit=(unit, 0), deviations=(deviations, 1))
 
-    def _planes(self, x, y):
-        c = snapped(x.unit @ y.unit.mT)
+    def _planes(self, x, y, bound=1.0):
+        c = snapped(x.unit @ y.unit.mT, bound)
         p, q = x.deviations[:, :, None], y.deviations[:, None, :]
-        sums, slopes = propagate(c, p, q, self.weights, self.biases, self.dual)
+        sums, slopes = propagate(c, p, q, self.weights, self.biases, self.dual, bound)
         return self._layers(sums, slopes)
 
     def _diagonal(self, batch):
@@ -56,6 +62,20 @@ class InfiniteMLPKernels(ClosedFormKernels):
             for w, p in zip(self.weights[1:], batch.deviations[:-1], strict=True)
         ]
         return self._layers([p * p for p in batch.deviations], slopes)
+
+    def expansion(self, X, dual_coef, coefficients, *, normed=False):
+        """Kernel expansions that autograd differentiates, see `KernelSource.expansion`."""
+        return RecursionExpansion(self, X, dual_coef, coefficients, normed=normed)
+
+    def differentiable(self, X):
+        """Tensor of samples with respect to which `kernels` can be differentiated, and a batch."""
+        X = self._tensor(X).clone().requires_grad_()
+        return X, self._rows(X)
+
+    def kernels(self, x, y):
+        """Kernels (L, n, m) of two batches of `differentiable`, and (L, n) of the first's rows."""
+        planes = self._grouped(self._planes(x, y, NEARLY_ONE))
+        return torch.stack(planes), torch.stack(self._grouped(self._diagonal(x)))
 
     def _layers(self, sums, slopes):
         return layer_planes(sums, slopes, self.biases if self.split_bias else None)

@@ -8,6 +8,7 @@ from ._decisions import (
     kernel_blocks,
     training_columns,
     training_problem,
+    training_weights,
     validated_test_set,
     with_decisions,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "kernel_blocks",
     "training_columns",
     "training_problem",
+    "training_weights",
     "validated_test_set",
     "with_decisions",
 ]

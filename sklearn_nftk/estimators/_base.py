@@ -60,6 +60,7 @@ class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
             self.__dict__.pop(name, None)
         self._fitted = fitted
         self._copy_of, self._share = training.rows.copy_of, training.share()
+        self._training_weights = training.s / training.s.sum()
         self.layer_names_ = list(fitted.layer_names)
         self.layer_scales_ = self._squeezed(fitted.layer_scales)
         self.kernel_weights_ = fitted.kernel_weights

@@ -58,6 +58,11 @@ def training_columns(estimator):
     return estimator._copy_of, estimator._share
 
 
+def training_weights(estimator):
+    """Weight of each training row in means over the training set, shape (n_fit,); sums to 1."""
+    return estimator._training_weights
+
+
 def contributions(estimator, X):
     """Contribution of each layer to each decision.
 

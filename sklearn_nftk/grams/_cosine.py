@@ -55,6 +55,11 @@ class CosineKernels(KernelSource):
             inverse = batch.inverse_norms
             yield rows, columns, tile * _products(inverse[..., rows], inverse[..., columns])
 
+    def expansion(self, X, dual_coef, coefficients, *, normed=True):
+        """Kernel expansions that can be differentiated: those of the other source, normed."""
+        dual_coef = dual_coef * self.prepare(X).inverse_norms
+        return self.source.expansion(X, dual_coef, coefficients, normed=normed)
+
 
 class NormedBatch:
     """A batch beside the norms of its samples.

@@ -1,19 +1,21 @@
-"""Contributions to decisions: of each layer, each class and each training example.
+"""Contributions to decisions: of each layer, class, feature and training example.
 
 Numbers are exact identities of the fitted machine (`layer_contributions`,
-`training_contributions`), or evidence about its layers (`layer_ablation`, `kernel_similarity`,
-`weight_stability`) and how well it stands for its network (`network_fidelity`). Displays draw
-them.
+`training_contributions`), integrals of its derivatives (`feature_contributions`), or evidence
+about its layers (`layer_ablation`, `kernel_similarity`, `weight_stability`) and how well it
+stands for its network (`network_fidelity`). Displays draw them.
 """
 
 from ._ablation import layer_ablation
 from ._contributions import layer_contributions
 from ._explain import explain
+from ._features import feature_contributions
 from ._fidelity import network_fidelity
 from ._similarity import kernel_similarity
 from ._stability import weight_stability
 from ._training import training_contributions
 from .plots import (
+    FeatureContributionsDisplay,
     KernelAlignmentDisplay,
     LayerContributionsDisplay,
     LayerWeightsDisplay,
@@ -21,11 +23,13 @@ from .plots import (
 )
 
 __all__ = [
+    "FeatureContributionsDisplay",
     "KernelAlignmentDisplay",
     "LayerContributionsDisplay",
     "LayerWeightsDisplay",
     "TrainingContributionsDisplay",
     "explain",
+    "feature_contributions",
     "kernel_similarity",
     "layer_ablation",
     "layer_contributions",

@@ -21,6 +21,7 @@ from ._assembly import gathered, shared_tiles, write_in_turn
 from ._batches import Batch
 from ._capture import HEADS
 from ._check import check_network
+from ._expansion import TangentExpansion
 from ._layers import Layer, group_layers
 from ._module import check_module, replace_inference_tensors
 from ._operands import Operands, Slices
@@ -256,6 +257,19 @@ class TangentKernels(KernelSource):
         diagonals = self._deferred_diagonals(batch) if factors is None else factors.diagonals()
         diagonals = diagonals.cpu().numpy()
         return diagonals if self.per_output else diagonals.sum(axis=0, keepdims=True)
+
+    def expansion(self, X, dual_coef, coefficients, *, normed=False):
+        """Kernel expansions that autograd differentiates, see `KernelSource.expansion`."""
+        return TangentExpansion(
+            self.passes,
+            self._passing,
+            self._heads,
+            X,
+            dual_coef,
+            coefficients,
+            per_output=self.per_output,
+            normed=normed,
+        )
 
     # -- kernels from factors -------------------------------------------------------------------
 

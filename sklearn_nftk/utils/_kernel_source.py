@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ._arrays import check_batch
+from ._expansion import DifferencedExpansion
 from ._memory import require_memory
 from ._progress import silent
 from ._tiles import computed_tiles, tile_rows
@@ -19,8 +20,8 @@ class KernelSource(ABC):
     `prepare` alone; the other methods take what it returned, a *batch*: anything with a length
     and slices ``batch[start:stop]``.
 
-    Subclasses define `block` and `diag`, and set ``layer_names``. `prepare`, `tiles` and `gram`
-    have defaults that serve arrays.
+    Subclasses define `block` and `diag`, and set ``layer_names``. `prepare`, `tiles`, `gram`
+    and `expansion` have defaults that serve arrays.
 
     Attributes
     ----------
@@ -147,3 +148,31 @@ class KernelSource(ABC):
             if rows != columns:
                 planes[:, :, columns, rows] = tile.swapaxes(-1, -2)
         return planes
+
+    def expansion(
+        self, X: Any, dual_coef: np.ndarray, coefficients: np.ndarray, *, normed: bool = False
+    ) -> Any:
+        """Return kernel expansions that can be differentiated with respect to x.
+
+        ``phi_cl(x) = w_cl sum_i a_cli Theta_l(x, x_i)`` for n_decisions of them. The default takes
+        central differences; sources that know derivatives override it.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, ...)
+            The samples ``x_i``.
+        dual_coef : ndarray of shape (n_decisions, 1, n) or (n_decisions, L, n)
+            The coefficients ``a_cli``.
+        coefficients : ndarray of shape (n_decisions, L)
+            The factors ``w_cl`` of the layers.
+        normed : bool, default=False
+            Divide by ``sqrt(Theta_l(x, x))``, where that is not 0.
+
+        Returns
+        -------
+        object
+            Its method ``gradients(X, *, per_layer=False)`` takes samples of shape (m, *features)
+            and returns an ndarray of shape (m, n_decisions, L, *features), or with 1 for L where
+            layers are summed.
+        """
+        return DifferencedExpansion(self, X, dual_coef, coefficients, normed=normed)

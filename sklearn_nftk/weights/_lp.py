@@ -63,6 +63,8 @@ class LpBall:
         """For cvxpy."""
         import cvxpy as cp
 
+        if w.size == 1:  # a power cone of one row is more than older versions take
+            return [w >= 0, w <= self.radius]
         # w_l <= t_l^(1/p) radius^(1 - 1/p), sum(t) = radius: `pnorm` would round p to a fraction,
         # and warn of it.
         t = cp.Variable(w.shape)

@@ -2,10 +2,12 @@
 
 from ._alignment_display import KernelAlignmentDisplay
 from ._contributions_display import LayerContributionsDisplay
+from ._features_display import FeatureContributionsDisplay
 from ._training_display import TrainingContributionsDisplay
 from ._weights_display import LayerWeightsDisplay
 
 __all__ = [
+    "FeatureContributionsDisplay",
     "KernelAlignmentDisplay",
     "LayerContributionsDisplay",
     "LayerWeightsDisplay",
