@@ -12,6 +12,7 @@ from sklearn.datasets import load_iris
 from torch import nn
 
 from sklearn_nftk import MultiLayerNTKClassifier, MultiLayerNTKRegressor
+from sklearn_nftk.grams import AverageKernels
 from sklearn_nftk.inspection import layer_contributions
 from sklearn_nftk.kernels import KernelSource, layer_kernel_diag, layer_kernels, layer_names
 from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN, make_source
@@ -31,6 +32,12 @@ class TestSinglePrecision(TestMLP):
 
     def samples(self):
         return super().samples().astype(np.float32)
+
+
+class TestAverage(SourceConformance):
+    def make_source(self):
+        network, X = MLP((16, 16)), self.samples()
+        return AverageKernels([network.kernel_source(X, seed=seed) for seed in range(3)])
 
 
 class TestPerClass(SourceConformance):

@@ -2,10 +2,9 @@
 
 from typing import ClassVar
 
-from ..networks import CONSTRAINTS
 from ._classification import KernelClassifierMixin
 from ._multi_layer import BaseMultiLayerNTK
-from ._parameters import CLASSIFIER, LEARNER
+from ._parameters import CLASSIFIER, KERNELISED, LEARNER
 
 
 class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
@@ -39,6 +38,10 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         What several outputs of a network are to the kernels: "mean" of their kernels, the kernel
         of their "sum", or "per_class": the decision of a class uses the kernels of that class's
         output alone (of the difference of both outputs, divided by ``sqrt(2)``, for two classes).
+    n_networks : int, default=1
+        Networks that are drawn, whose kernels are averaged layer by layer: K of them cost K times
+        as much, and weights and predictions depend less on `random_state`. A network that is not
+        drawn, such as a module, has no second one.
     normalize : {"variance", "trace", "cosine", "none"}, default="variance"
         Scale of each layer: its variance in feature space over the training set, its mean
         diagonal, each sample's own norm, or 1. The choice decides the learned weights.
@@ -94,6 +97,8 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         Where X had string column names.
     network_ : torch.nn.Module, InfiniteMLP or InfiniteRNN
         The network as it was kernelised, on the CPU, in evaluation mode.
+    networks_ : list of torch.nn.Module
+        All that were drawn, `network_` the first of them.
     layer_names_ : list of str
     layer_scales_ : ndarray of shape (n_layers,), or (n_decisions, n_layers)
         What each layer's kernel is divided by; 1 for a kernel that is zero or constant. With
@@ -151,7 +156,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     (3, 3)
     """
 
-    _parameter_constraints: ClassVar[dict] = {**CONSTRAINTS, **LEARNER, **CLASSIFIER}
+    _parameter_constraints: ClassVar[dict] = {**KERNELISED, **LEARNER, **CLASSIFIER}
 
     def __init__(
         self,
@@ -159,6 +164,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         *,
         layers="module",
         outputs="mean",
+        n_networks=1,
         normalize="variance",
         kernel_weights="alignment",
         p=2.0,
@@ -178,6 +184,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         self.network = network
         self.layers = layers
         self.outputs = outputs
+        self.n_networks = n_networks
         self.normalize = normalize
         self.kernel_weights = kernel_weights
         self.p = p

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..grams import CosineKernels, layer_grams
+from ..grams import AverageKernels, CosineKernels, layer_grams
 from ..learner import array_keys, learn
 from ..networks import NetworkParameter, allow_nd, make_source, validated
 from ..utils._memory import working_memory
@@ -15,7 +15,8 @@ from ._base import BaseKernelMachine
 class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
     """Adds to the learner the way from a network to its layer kernels.
 
-    Subclasses provide the parameters ``network, layers, outputs, device, dtype, random_state``.
+    Subclasses provide the parameters ``network, layers, outputs, n_networks, device, dtype,
+    random_state``.
     """
 
     def __sklearn_tags__(self):
@@ -33,6 +34,11 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
         """The network as it was kernelised, on the CPU, in evaluation mode."""
         source = self.kernel_source_
         return getattr(source, "network", source)
+
+    @property
+    def networks_(self):
+        """The networks whose kernels are averaged: `n_networks` of them."""
+        return getattr(self.kernel_source_, "networks", [self.network_])
 
     @fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
@@ -83,23 +89,28 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
         return self
 
     def _source(self, X, y, training, seed):
-        """Kernel source of the network, made for the distinct rows X of a training set."""
+        """Kernel source of the networks, made for the distinct rows X of a training set."""
         n_decisions, n_outputs = training.Y.shape[1], self._n_outputs(training)
         per_class = self.outputs == "per_class"
-        source = make_source(
-            self.network,
-            X,
-            y[training.first],
-            training.sample_weight,
-            seed,
-            layers=self.layers,
-            # one decision on two classes is about the difference of their outputs
-            outputs="difference" if per_class and n_decisions < n_outputs else self.outputs,
-            device=self.device,
-            dtype=self.dtype,
-            n_jobs=self.n_jobs,
-            n_outputs=n_outputs,
-        )
+        later = check_random_state(seed).randint(np.iinfo(np.int32).max, size=self.n_networks - 1)
+        sources = [
+            make_source(
+                self.network,
+                X,
+                y[training.first],
+                training.sample_weight,
+                seed,
+                layers=self.layers,
+                # one decision on two classes is about the difference of their outputs
+                outputs="difference" if per_class and n_decisions < n_outputs else self.outputs,
+                device=self.device,
+                dtype=self.dtype,
+                n_jobs=self.n_jobs,
+                n_outputs=n_outputs,
+            )
+            for seed in [seed, *map(int, later)]
+        ]
+        source = sources[0] if len(sources) == 1 else averaged(sources, X)
         if per_class and source.n_outputs != n_outputs:
             raise ValueError(
                 "outputs='per_class' needs a network with one output for each class or target: "
@@ -150,3 +161,15 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
                 rows = slice(start, min(start + step, len(X)))
                 yield rows, source.block(source.prepare(X[rows]), training_batch)
                 bar.update(rows.stop - rows.start)
+
+
+def averaged(sources, X):
+    """Mean of kernels, where it is of several networks indeed."""
+    first, second = (source.diag(source.prepare(X[:1])) for source in sources[:2])
+    if np.array_equal(first, second):
+        raise ValueError(
+            f"n_networks={len(sources)} averages over networks that are drawn from random_state, "
+            "but the kernels of network do not depend on it; use n_networks=1, and give the "
+            "network no random_state of its own."
+        )
+    return AverageKernels(sources)

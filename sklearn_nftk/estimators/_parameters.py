@@ -3,6 +3,7 @@
 from numbers import Integral, Real
 
 from ..grams import NORMALIZATIONS
+from ..networks import CONSTRAINTS
 from ..utils._sklearn import Interval, StrOptions
 from ..weights import METHODS
 
@@ -20,6 +21,8 @@ LEARNER = {
 }
 for _method in METHODS.values():
     LEARNER.update(_method.constraints)
+# of estimators that make the kernels of networks
+KERNELISED = {**CONSTRAINTS, "n_networks": [Interval(Integral, 1, None, closed="left")]}
 # of classifiers, and what regressors restrict
 CLASSIFIER = {"class_weight": [dict, StrOptions({"balanced"}), None]}
 REGRESSOR = {"loss": [StrOptions({"squared"})]}

@@ -2,9 +2,8 @@
 
 from typing import ClassVar
 
-from ..networks import CONSTRAINTS
 from ._multi_layer import BaseMultiLayerNTK
-from ._parameters import LEARNER, REGRESSOR
+from ._parameters import KERNELISED, LEARNER, REGRESSOR
 from ._regression import KernelRegressorMixin
 
 
@@ -19,7 +18,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
     network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module or callable, \
             default=None
         As in :class:`MultiLayerNTKClassifier`; a callable gets the number of targets.
-    layers, normalize, kernel_weights, p, shrinkage, tol, max_iter
+    layers, n_networks, normalize, kernel_weights, p, shrinkage, tol, max_iter
         As in :class:`MultiLayerNTKClassifier`.
     C : float or "auto", default="auto"
         As there. One C serves all targets: scale them alike.
@@ -33,7 +32,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
 
     Attributes
     ----------
-    n_features_in_, feature_names_in_, network_, X_fit_
+    n_features_in_, feature_names_in_, network_, networks_, X_fit_
         As in :class:`MultiLayerNTKClassifier`.
     layer_names_, layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_
         Likewise, with targets for decisions.
@@ -52,7 +51,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
     True
     """
 
-    _parameter_constraints: ClassVar[dict] = {**CONSTRAINTS, **LEARNER, **REGRESSOR}
+    _parameter_constraints: ClassVar[dict] = {**KERNELISED, **LEARNER, **REGRESSOR}
 
     def __init__(
         self,
@@ -60,6 +59,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
         *,
         layers="module",
         outputs="mean",
+        n_networks=1,
         normalize="variance",
         kernel_weights="alignment",
         p=2.0,
@@ -78,6 +78,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
         self.network = network
         self.layers = layers
         self.outputs = outputs
+        self.n_networks = n_networks
         self.normalize = normalize
         self.kernel_weights = kernel_weights
         self.p = p

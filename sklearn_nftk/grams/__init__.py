@@ -1,5 +1,6 @@
 """The n x n layer kernels of a training set: stored or streamed, statistics, normalisation."""
 
+from ._average import AverageKernels
 from ._cosine import CosineKernels
 from ._grams import Grams, StoredGrams
 from ._normalize import NORMALIZATIONS, scale
@@ -8,6 +9,7 @@ from ._streamed import StreamedGrams, layer_grams
 
 __all__ = [
     "NORMALIZATIONS",
+    "AverageKernels",
     "CosineKernels",
     "Grams",
     "KernelStatistics",

@@ -27,6 +27,11 @@ class CosineKernels(KernelSource):
         return getattr(self.source, "network", self.source)
 
     @property
+    def networks(self):
+        """Networks of the other source."""
+        return getattr(self.source, "networks", [self.network])
+
+    @property
     def network_outputs(self):
         """Outputs of the network of the other source, where it has one."""
         return self.source.network_outputs
