@@ -1,11 +1,12 @@
-"""Evidence that finds a planted layer: weights of each method, ablation, alignment.
+"""Evidence that finds a planted layer: weights, ablation, Shapley values, alignment.
 
 The layer kernels of a network on scikit-learn's digits are taken as they are; then targets are
 drawn from a Gaussian process whose covariance is the kernel of one layer alone, centred and of
 variance 1, plus noise. Evidence finds the layer where its largest value, and no other, is that of
 the layer planted: the weight, the drop of the held-out score without the layer (coefficients kept
-or refitted), the score of the layer alone, and the centred alignment of its kernel with the
-targets. Each layer of each network is planted in turn.
+or refitted), the Shapley value of the layer (refitted from all subsets), the score of the layer
+alone, and the centred alignment of its kernel with the targets. Each layer of each network is
+planted in turn.
 
 Run: ``python benchmarks/bench_planted.py``.
 """
@@ -24,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklearn_nftk import MultipleKernelClassifier, MultipleKernelRegressor
-from sklearn_nftk.inspection import kernel_similarity, layer_ablation
+from sklearn_nftk.inspection import kernel_similarity, layer_ablation, layer_values
 from sklearn_nftk.kernels import layer_kernels, layer_names
 from sklearn_nftk.networks import MLP
 
@@ -132,12 +133,14 @@ def trial(stack, targets, planted):
             model = estimator(**fixed, **parameters).fit(known, y[train])
             kept = layer_ablation(model, new, y[test])
             again = layer_ablation(model, new, y[test], refit=True, training=(known, y[train]))
+            values = layer_values(model, new, y[test], training=(known, y[train]), n_resamples=1)
             weight, drop = finds(model.kernel_weights_[0], planted), finds(kept.drop, planted)
             results[task][method] = {
                 "weight": weight,
                 "drop": drop,
                 "weight and drop": weight and drop,
                 "drop, refitted": finds(again.drop, planted),
+                "Shapley value": finds(values.values, planted),
             }
         # These two know nothing of weights, so the last of the models will do.
         results[task][ANY] = {

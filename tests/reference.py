@@ -1,6 +1,7 @@
 """Slow, obvious versions of what the package computes; they share no code with it."""
 
 import copy
+from itertools import permutations
 
 import cvxpy as cp
 import numpy as np
@@ -327,3 +328,14 @@ def finite_rnn(X, width, seed, *, depth, activation, w, u, b, h, v, initial_stat
         gradients = torch.autograd.grad(v / width**0.5 * f, parameters)
         rows.append([g.flatten().numpy() for g in gradients])
     return np.array([[[p @ q for q in g] for p in g] for g in zip(*rows, strict=True)])
+
+
+def shapley_values(game, n_players):
+    """What each player adds to those before it, averaged over all orders of the players."""
+    values = np.zeros(n_players)
+    orders = list(permutations(range(n_players)))
+    for order in orders:
+        for place, player in enumerate(order):
+            before = order[:place]
+            values[player] += game({*before, player}) - game(set(before))
+    return values / len(orders)

@@ -196,6 +196,8 @@ class StoredGrams(Grams):
     def _combined(self, coefficients, planes):
         used = np.flatnonzero(coefficients)
         n = self.shape[2]
+        if not len(used):
+            return np.zeros((n, n))
         K = np.empty((n, n))
         step = max(1, 2**22 // n)
         for start in range(0, n, step):

@@ -2,8 +2,8 @@
 
 Numbers are exact identities of the fitted machine (`layer_contributions`,
 `training_contributions`), integrals of its derivatives (`feature_contributions`), or evidence
-about its layers (`layer_ablation`, `kernel_similarity`, `weight_stability`) and how well it
-stands for its network (`network_fidelity`). Displays draw them.
+about its layers (`layer_ablation`, `layer_values`, `kernel_similarity`, `weight_stability`) and
+how well it stands for its network (`network_fidelity`). Displays draw them.
 """
 
 from ._ablation import layer_ablation
@@ -14,6 +14,7 @@ from ._fidelity import network_fidelity
 from ._similarity import kernel_similarity
 from ._stability import weight_stability
 from ._training import training_contributions
+from ._values import layer_values
 from .plots import (
     FeatureContributionsDisplay,
     KernelAlignmentDisplay,
@@ -33,6 +34,7 @@ __all__ = [
     "kernel_similarity",
     "layer_ablation",
     "layer_contributions",
+    "layer_values",
     "network_fidelity",
     "training_contributions",
     "weight_stability",

@@ -1,19 +1,10 @@
 """Scores of decisions without a layer, and with a layer alone."""
 
 import numpy as np
-from sklearn.metrics import check_scoring
 from sklearn.utils import Bunch
 
-from ..estimators import (
-    contributions,
-    fitted,
-    kernel_blocks,
-    training_problem,
-    validated_test_set,
-    with_decisions,
-)
-from ..learner import learn_normalised, normalise
-from ..utils._progress import progress
+from ..estimators import contributions, fitted, validated_test_set
+from ._subsets import decision_scorer, learn_from_subsets, training_again
 from ._unwrap import final_estimator, transformed
 
 
@@ -94,23 +85,17 @@ def layer_ablation(
     n_layers = len(learned.layer_names)
     layers = np.eye(n_layers, dtype=bool)
     subsets = [*~layers, *layers]
-    scorer = check_scoring(machine, scoring)
-    weighting = {} if sample_weight is None else {"sample_weight": sample_weight}
-
-    def score(decisions, temperature=None):
-        """Score of decisions that are known already, through all that a scorer may call."""
-        return scorer(with_decisions(machine, X, decisions, temperature), X, y, **weighting)
-
+    score = decision_scorer(machine, X, y, scoring, sample_weight)
     phi = contributions(machine, X)
     total = score(phi.sum(axis=2) + learned.intercept)
     if refit:
-        if training is None or len(training) not in (2, 3):
+        if training is None:
             raise ValueError("refit=True needs training=(X, y) or (X, y, sample_weight).")
         if n_layers == 1:
             raise ValueError("refit=True needs two layers or more; the estimator has one.")
-        scores = [
-            score(*decided) for decided in _refitted(estimator, X, training, subsets, verbose)
-        ]
+        normalised = training_again(estimator, training)
+        refits = learn_from_subsets(machine, X, normalised, subsets, verbose)
+        scores = refits.scores(score)
     else:
         means = learned.mean_contributions
         scores = [
@@ -125,21 +110,3 @@ def layer_ablation(
         drop=total - without,
         layer_names=list(learned.layer_names),
     )
-
-
-def _refitted(estimator, X, training, subsets, verbose):
-    """Decisions (n, n_decisions) and temperatures of machines that learn from some layers each."""
-    machine = final_estimator(estimator)
-    X_training, *rest = training
-    problem = training_problem(machine, transformed(estimator, X_training), *rest)
-    normalised = normalise(problem)
-    machines = []
-    with progress(len(subsets), "refits", enabled=verbose) as bar:
-        for subset in subsets:
-            machines.append(learn_normalised(normalised._replace(mask=normalised.mask & subset)))
-            bar.update()
-    decisions = np.empty((len(subsets), len(X), problem.Y.shape[1]))
-    for rows, block in kernel_blocks(machine, X):
-        for values, refitted in zip(decisions, machines, strict=True):
-            values[rows] = refitted.contributions(block).sum(axis=2) + refitted.intercept
-    return zip(decisions, [refitted.temperature for refitted in machines], strict=True)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..grams import scale
 from ..utils._progress import silent
-from ..weights import weight_method
+from ..weights import LayerWeights, weight_method
 from ._fitted import Fitted
 from ._machine import solve_machine
 from ._problem import Problem
@@ -61,14 +61,51 @@ def normalise(problem):
 
 def learn_normalised(normalised, progress=silent):
     """Weights of the active layers, C, dual coefficients, and what inspection asks of them."""
-    problem, statistics, scales, mask = normalised
     with progress(1, "kernel weights") as task:
-        method = weight_method(problem.options.kernel_weights)
-        chosen = method.weights(problem, statistics, mask)
+        chosen = _weights(normalised)
         task.update()
     with progress(1, "dual coefficients") as task:
-        machine = solve_machine(problem, chosen)
+        fitted = _solved(normalised, chosen)
         task.update()
+    return fitted
+
+
+def learn_from_layers(normalised, subset):
+    """Learn from some of the layers alone; of a decision without any, its intercept.
+
+    Parameters
+    ----------
+    normalised : NormalisedProblem
+    subset : ndarray of bool, shape (L,)
+        Where ``kernel_weights`` are given, layers of weight 0 do not count.
+
+    Returns
+    -------
+    Fitted
+        Weights of the other layers are 0.
+    """
+    problem, statistics = normalised.problem, normalised.statistics
+    # A problem remembers what was solved, and there are many subsets.
+    problem = problem.on(problem.grams, statistics)
+    restricted = normalised._replace(problem=problem, mask=normalised.mask & subset)
+    chosen = _weights(restricted)
+    # A fit has uniform weights where nothing is left, here of layers that are not to be used.
+    given = problem.options.kernel_weights
+    usable = isinstance(given, str) or np.asarray(given) > 0
+    some = (restricted.mask[problem.kernels] & usable).any(axis=1, keepdims=True)
+    chosen = chosen._replace(weights=chosen.weights * some, basis=chosen.basis * some)
+    return _solved(restricted, chosen)
+
+
+def _weights(normalised) -> LayerWeights:
+    problem, statistics, _, mask = normalised
+    return weight_method(problem.options.kernel_weights).weights(problem, statistics, mask)
+
+
+def _solved(normalised, chosen):
+    """The machine at these weights."""
+    problem, statistics, scales, _ = normalised
+    machine = solve_machine(problem, chosen)
     row_means = np.array([of_kernel.row_means for of_kernel in statistics])[problem.kernels]
     return Fitted(
         options=problem.options,
