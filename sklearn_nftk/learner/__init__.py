@@ -1,7 +1,7 @@
 """The learner: problem -> weights -> dual coefficients -> `Fitted`; it sees kernels alone."""
 
 from ._fitted import Fitted
-from ._learn import NormalisedProblem, learn, learn_from_layers, learn_normalised, normalise
+from ._learn import NormalisedProblem, learn, learn_from_layers, normalise
 from ._options import LearnerOptions
 from ._problem import Problem
 from ._rows import DistinctRows, array_keys, distinct_rows, kernel_keys
@@ -20,7 +20,6 @@ __all__ = [
     "kernel_keys",
     "learn",
     "learn_from_layers",
-    "learn_normalised",
     "normalise",
     "one_vs_rest_targets",
 ]

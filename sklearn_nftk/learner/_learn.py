@@ -48,7 +48,13 @@ def learn(problem, progress=silent):
     with progress(1, "statistics") as task:
         normalised = normalise(problem)
         task.update()
-    return learn_normalised(normalised, progress)
+    with progress(1, "kernel weights") as task:
+        chosen = _weights(normalised)
+        task.update()
+    with progress(1, "dual coefficients") as task:
+        fitted = _solved(normalised, chosen)
+        task.update()
+    return fitted
 
 
 def normalise(problem):
@@ -57,17 +63,6 @@ def normalise(problem):
     grams, scales, mask = scale(problem.grams, statistics, problem.options.normalize)
     scaled = [of_kernel.scaled(row) for of_kernel, row in zip(statistics, scales, strict=True)]
     return NormalisedProblem(problem.on(grams, scaled), scaled, scales, mask)
-
-
-def learn_normalised(normalised, progress=silent):
-    """Weights of the active layers, C, dual coefficients, and what inspection asks of them."""
-    with progress(1, "kernel weights") as task:
-        chosen = _weights(normalised)
-        task.update()
-    with progress(1, "dual coefficients") as task:
-        fitted = _solved(normalised, chosen)
-        task.update()
-    return fitted
 
 
 def learn_from_layers(normalised, subset):
@@ -98,12 +93,13 @@ def learn_from_layers(normalised, subset):
 
 
 def _weights(normalised) -> LayerWeights:
+    """Weights of the active layers."""
     problem, statistics, _, mask = normalised
     return weight_method(problem.options.kernel_weights).weights(problem, statistics, mask)
 
 
 def _solved(normalised, chosen):
-    """The machine at these weights."""
+    """C and dual coefficients at these weights, and what inspection asks of them."""
     problem, statistics, scales, _ = normalised
     machine = solve_machine(problem, chosen)
     row_means = np.array([of_kernel.row_means for of_kernel in statistics])[problem.kernels]
