@@ -47,12 +47,12 @@ def feature_contributions(
     estimator : estimator of sklearn_nftk on networks, Pipeline ending in one, or search over them
         Fitted. X is taken through the earlier steps of a pipeline, and features are those of its
         last step.
-    X : array-like of shape (n_samples, *features)
+    X : array-like of shape (n_samples, ...)
         Real numbers. Indices that a network looks up in an embedding have no derivative.
     per_layer : bool, default=False
         Split each contribution over the layers too.
     method : {"gradient", "integrated"}, default="gradient"
-    baseline : array-like of shape (*features) or (n_samples, *features), default=None
+    baseline : array-like of the shape of a sample or of X, default=None
         What samples are compared with, in the features of the last step of a pipeline; one for
         all, or one for each. None is the mean of the training set, weighted as in `fit`, for
         "integrated", and zeros, which is gradient times input, for "gradient".
@@ -64,8 +64,8 @@ def feature_contributions(
     Returns
     -------
     contributions : ndarray or :class:`sklearn.utils.Bunch`
-        Array of shape (n_samples, n_decisions, *features), or (n_samples, n_decisions, *features,
-        n_layers) with `per_layer`. n_decisions is 1 for two classes. With `return_residual` a
+        Array of shape (n_samples, n_decisions, ...), or (n_samples, n_decisions, ..., n_layers)
+        with `per_layer`. n_decisions is 1 for two classes. With `return_residual` a
         Bunch of:
 
         contributions : ndarray

@@ -59,6 +59,7 @@ def network_fidelity(estimator, X, y=None):
         layer_names : list of str
             In the order of the arrays.
         n_samples : int
+            How many were compared.
 
     Raises
     ------

@@ -171,8 +171,8 @@ class KernelSource(ABC):
         Returns
         -------
         object
-            Its method ``gradients(X, *, per_layer=False)`` takes samples of shape (m, *features)
-            and returns an ndarray of shape (m, n_decisions, L, *features), or with 1 for L where
+            Its method ``gradients(X, *, per_layer=False)`` takes samples of shape (m, ...)
+            and returns an ndarray of shape (m, n_decisions, L, ...), or with 1 for L where
             layers are summed.
         """
         return DifferencedExpansion(self, X, dual_coef, coefficients, normed=normed)

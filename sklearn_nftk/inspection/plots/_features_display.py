@@ -34,9 +34,9 @@ class FeatureContributionsDisplay:
 
     Parameters
     ----------
-    contributions : ndarray of shape (n_samples, *features)
+    contributions : ndarray of shape (n_samples, ...)
         To the decision that is shown of each sample.
-    X : ndarray of shape (n_samples, *features)
+    X : ndarray of shape (n_samples, ...)
         One axis of features is a table; two are a picture (height, width) or a sequence; three are
         a picture with channels first, whose contributions are added up over the channels.
     names : list of str of length n_samples
@@ -91,7 +91,7 @@ class FeatureContributionsDisplay:
         Parameters
         ----------
         estimator : estimator of sklearn_nftk on networks, or Pipeline or search that ends in one
-        X : array-like of shape (n_samples, *features)
+        X : array-like of shape (n_samples, ...)
             A few samples.
         method, baseline, n_steps
             As in :func:`feature_contributions`.
@@ -144,9 +144,9 @@ class FeatureContributionsDisplay:
 
         Parameters
         ----------
-        contributions : array-like of shape (n_samples, n_decisions, *features)
+        contributions : array-like of shape (n_samples, n_decisions, ...)
             As of :func:`feature_contributions`, not split over the layers.
-        X : array-like of shape (n_samples, *features)
+        X : array-like of shape (n_samples, ...)
         decision : int or array-like of int, shape (n_samples,), default=0
             Index of the decision to show, one for all or one for each.
         residual : array-like of shape (n_samples, n_decisions), default=None
