@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.datasets import load_iris
 from torch import nn
 
 from sklearn_nftk import MultiLayerNTKClassifier, MultiLayerNTKRegressor, MultipleKernelClassifier
+from sklearn_nftk.grams import AverageKernels
 from sklearn_nftk.inspection import feature_contributions, layer_contributions
 from sklearn_nftk.kernels import layer_kernels
 from sklearn_nftk.networks import MLP, InfiniteMLP
@@ -118,3 +120,14 @@ def test_what_is_not_drawn_has_no_mean(network):
 def test_numbers_of_networks(n_networks):
     with pytest.raises(ValueError, match="'n_networks' parameter"):
         fitted(n_networks=n_networks)
+
+
+def test_the_factors_of_all_networks_fit_into_working_memory():
+    sources = [MLP((512,)).kernel_source(X, seed=seed) for seed in range(4)]
+    one = sources[0].prepare(X).nbytes
+    with config_context(working_memory=2.5 * one / 2**20):  # room for two, so that none is kept
+        assert sources[0].prepare(X).nbytes == one
+        assert AverageKernels(sources).prepare(X).nbytes == 0
+        kernels = AverageKernels(sources).block(AverageKernels(sources).prepare(X[:5]))
+    expected = np.mean([source.gram(source.prepare(X[:5])) for source in sources], axis=0)
+    assert_allclose(kernels, expected, rtol=1e-10)

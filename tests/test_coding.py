@@ -125,6 +125,18 @@ def test_two_classes_have_one_code(parameters, two_classes):
     assert_array_equal(model.class_codes_, [[-1], [1]])
 
 
+def test_codes_must_be_better_on_the_weights_of_each_decision(row_of_classes):
+    """They are chosen on weights that all decisions share."""
+    X, y = row_of_classes
+    X, y = X[:300], y[:300]
+    # Each decision has a kernel of its own, which sees one feature; only their mean sees all.
+    columns = [0, 1, 2, 3, 4, 5, 5]
+    stack = np.stack([rbf_kernel(X[:, [j]], gamma=0.05) for j in columns], axis=-1)
+    apart = MultipleKernelClassifier(kernel_weights=np.eye(7)).fit(stack, y)
+    assert is_one_vs_rest(apart)
+    assert not is_one_vs_rest(MultipleKernelClassifier(kernel_weights="uniform").fit(stack, y))
+
+
 def test_a_given_C_is_kept(row_of_classes):
     X, y = row_of_classes
     K = rbf_kernel(X[:300], gamma=0.05)

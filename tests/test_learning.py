@@ -24,6 +24,7 @@ from sklearn_nftk import (
 from sklearn_nftk.inspection import layer_ablation, layer_contributions
 from sklearn_nftk.kernels import layer_kernels
 from sklearn_nftk.networks import MLP
+from sklearn_nftk.solvers import C_GRID
 
 from . import reference
 
@@ -247,3 +248,18 @@ def test_probabilities_of_the_digits_are_not_worse_than_a_calibrated_svm():
         for model in (ours, svm)
     ]
     assert losses[0] <= losses[1]
+
+
+def test_C_has_the_smallest_weighted_leave_one_out_residuals(rng):
+    X = rng.uniform(-1, 1, (60, 1))
+    weights = np.where(np.arange(60) % 2, 4.0, 0.1)
+    # clean and wiggly where rows are heavy, coins where they are light
+    y = np.where(weights > 1, np.sin(9 * X[:, 0]) > 0, rng.uniform(size=60) < 0.5).astype(int)
+    K = rbf_kernel(X, gamma=10.0)
+    signs = 2.0 * y - 1
+    grid = C_GRID / weights.mean()
+    residuals = [signs - reference.leave_one_out(K, signs, weights, C) for C in grid]
+    errors = [weights @ r**2 for r in residuals]
+    assert np.argmin(errors) != np.argmin([r @ r for r in residuals])
+    model = MultipleKernelClassifier(normalize="none").fit(K, y, sample_weight=weights)
+    assert_allclose(model.C_, grid[np.argmin(errors)])

@@ -1,6 +1,7 @@
 """The mean of the layer kernels of several networks: a kernel source made of theirs."""
 
 import numpy as np
+from sklearn import config_context, get_config
 
 from ..utils._kernel_source import KernelSource
 
@@ -35,8 +36,10 @@ class AverageKernels(KernelSource):
         return self.networks[0]
 
     def prepare(self, X):
-        """Validate samples, and prepare them for each network."""
-        return AverageBatch([source.prepare(X) for source in self.sources])
+        """Validate samples, and prepare them for each network, all within `working_memory`."""
+        share = get_config()["working_memory"] / len(self.sources)
+        with config_context(working_memory=share):
+            return AverageBatch([source.prepare(X) for source in self.sources])
 
     def block(self, batch, other=None):
         """Layer kernels of two batches, shape (H, L, n, m)."""

@@ -122,10 +122,6 @@ def choose_coding(study, scores, C):
     C : float
         Value that was chosen for one-vs-rest.
 
-    Returns the decisions at each value of C that may be chosen, ``{C: decisions}`` with C
-        ascending, and the value that was chosen for one-vs-rest; asked for only if codes are
-        better.
-
     Returns
     -------
     Coding or None

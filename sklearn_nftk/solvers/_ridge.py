@@ -120,11 +120,8 @@ def anchored_loo_scores(solution, Y, s, C):
     Parameters
     ----------
     solution : RidgeSolution
-    Y : ndarray of shape (n, k)
-        Targets.
-    s : ndarray of shape (n,)
-        Positive sample weights of the loss.
-    C : float
+    Y, s, C
+        As in `ridge`, which it is a solution of.
 
     Returns
     -------
