@@ -107,7 +107,7 @@ class Passes:
             If a kernel value would not be finite, or cannot be computed exactly (the message names
             the layer), or if the network mixes samples.
         """
-        at_once = self._passes_at_once()
+        at_once = self._passes_at_once() if len(X) > _SHARED_ROWS else 1
         size = min(self.sizes.pass_rows(len(weights)), max(_SHARED_ROWS, -(-len(X) // at_once)))
         steps = slices(len(X), size)
         while True:
