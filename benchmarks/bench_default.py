@@ -1,0 +1,149 @@
+"""What should be kernelised by default: candidates beside a grid-searched SVM.
+
+The 67 UCI sets with the test parts of Fernandez-Delgado et al. 2014; everything is chosen on the
+training part alone. For each candidate: the difference in accuracy to ``GridSearchCV(SVC)`` on the
+same parts with its standard error over the sets, and the time of all fits beside the SVM's. With
+``--seeds``, pairs of seeds that agree on the largest layer of a class; ties are disagreements.
+
+Run: ``python benchmarks/bench_default.py --data FOLDER``, as ``README.md`` describes it. What was
+measured before is read from ``results/default.json`` and not measured again.
+"""
+
+import json
+import time
+import warnings
+from itertools import combinations
+
+import numpy as np
+from _common import RESULTS, data_parser, keep, uci_sets
+from scipy.special import log_softmax
+from sklearn.model_selection import GridSearchCV
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+from sklearn_nftk import MultiLayerNTKClassifier
+from sklearn_nftk.networks import MLP, InfiniteMLP
+
+GRID = {"C": np.logspace(-1, 3, 5), "gamma": np.logspace(-4, 0, 5)}
+DEPTHS = (1, 2, 3, 4)
+
+
+class DepthByLeaveOneOut:
+    """The depth of the smallest leave-one-out log-loss."""
+
+    def __init__(self, **options):
+        self.options = options
+
+    def fit(self, X, y):
+        models = [MultiLayerNTKClassifier(InfiniteMLP(d), **self.options) for d in DEPTHS]
+        self.model = min((model.fit(X, y) for model in models), key=lambda m: _loo_loss(m, y))
+        return self
+
+    def score(self, X, y):
+        return self.model.score(X, y)
+
+    @property
+    def kernel_weights_(self):
+        return self.model.kernel_weights_
+
+
+def _loo_loss(model, y):
+    scores = model.loo_scores_ / model.temperature_
+    scores = np.column_stack([-scores, scores]) if scores.shape[1] == 1 else scores
+    codes = np.searchsorted(model.classes_, y)
+    return -log_softmax(scores, axis=1)[np.arange(len(y)), codes].mean()
+
+
+def _nftk(network, **options):
+    return lambda seed, y: MultiLayerNTKClassifier(network, random_state=seed, **options)
+
+
+WAYS = {
+    # as many folds as the largest class has members, in the smallest sets
+    "SVC": lambda seed, y: GridSearchCV(SVC(), GRID, cv=min(5, int(np.bincount(y).max()))),
+    "MLP": _nftk(MLP()),
+    "MLP, gelu": _nftk(MLP(activation="gelu")),
+    "InfiniteMLP(3), uniform": _nftk(InfiniteMLP(3), kernel_weights="uniform"),
+    "InfiniteMLP(3)": _nftk(InfiniteMLP(3)),
+    "InfiniteMLP(3), gelu, uniform": _nftk(InfiniteMLP(3, "gelu"), kernel_weights="uniform"),
+    "InfiniteMLP, depth by leave-one-out": lambda seed, y: DepthByLeaveOneOut(),
+}
+
+
+def measured(way, X, y, parts):
+    """Accuracy on each test part in percent, and the seconds of all fits."""
+    accuracies, seconds = [], 0.0
+    for train, test in parts:
+        scaler = StandardScaler().fit(X[train])
+        known, new = scaler.transform(X[train]), scaler.transform(X[test])
+        start = time.perf_counter()
+        model = WAYS[way](0, y[train]).fit(known, y[train])
+        seconds += time.perf_counter() - start
+        accuracies.append(100 * float(model.score(new, y[test])))
+    return {"accuracy": accuracies, "fit_time": seconds}
+
+
+def agreement(way, X, y, train, seeds):
+    """Share of pairs of seeds, over the classes, that agree on one largest layer."""
+    scaler = StandardScaler().fit(X[train])
+    known = scaler.transform(X[train])
+    largest = []
+    for seed in range(seeds):
+        weights = WAYS[way](seed, y[train]).fit(known, y[train]).kernel_weights_
+        top = np.sort(weights, axis=1)
+        tied = np.isclose(top[:, -1], top[:, -2])
+        largest.append(np.where(tied, np.nan, weights.argmax(axis=1)))
+    return float(np.mean([np.mean(a == b) for a, b in combinations(largest, 2)]))
+
+
+def summary(sets):
+    """Figures of each candidate over the sets that it and the SVM were measured on."""
+    rows = {}
+    for way in WAYS:
+        both = [s for s in sets.values() if way in s and "SVC" in s]
+        if not both:
+            continue
+        gains = [np.mean(s[way]["accuracy"]) - np.mean(s["SVC"]["accuracy"]) for s in both]
+        agreements = [s[way]["agreement"] for s in sets.values() if "agreement" in s.get(way, {})]
+        rows[way] = {
+            "sets": len(both),
+            "accuracy": float(np.mean([np.mean(s[way]["accuracy"]) for s in both])),
+            "difference": float(np.mean(gains)),
+            "standard_error": float(np.std(gains, ddof=1) / np.sqrt(len(gains))),
+            "time": sum(s[way]["fit_time"] for s in both) / sum(s["SVC"]["fit_time"] for s in both),
+            "median_time": float(
+                np.median([s[way]["fit_time"] / s["SVC"]["fit_time"] for s in both])
+            ),
+            "agreement": float(np.mean(agreements)) if agreements else None,
+        }
+    return rows
+
+
+def main():
+    parser = data_parser(__doc__.splitlines()[0])
+    parser.add_argument("--max-samples", type=int, default=100000)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--seeds", type=int, default=0, help="for agreement; default: not measured")
+    parser.add_argument("--again", action="store_true", help="measure again what is known")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", message="y_pred contains classes|The least populated")
+    path = RESULTS / "default.json"
+    sets = json.loads(path.read_text())["sets"] if path.is_file() else {}
+    for name, X, y, parts in uci_sets(options.data, options.max_samples):
+        known = sets.setdefault(name, {})
+        new = [way for way in options.ways if options.again or way not in known]
+        for way in new:
+            known[way] = measured(way, X, y, parts)
+        for way in options.ways if options.seeds else ():
+            if way != "SVC" and "agreement" not in known[way]:
+                known[way]["agreement"] = agreement(way, X, y, parts[0][0], options.seeds)
+        cells = [f"{way} {np.mean(known[way]['accuracy']):5.1f}" for way in options.ways]
+        print(f"{name:32s}" + " | ".join(cells), flush=True)
+        if new or options.seeds:
+            keep("default", {"means": summary(sets), "sets": sets})
+    for way, row in summary(sets).items():
+        print(f"{way:38s}", {k: v if v is None else round(v, 3) for k, v in row.items()})
+
+
+if __name__ == "__main__":
+    main()
