@@ -104,16 +104,15 @@ def summary(sets):
         if not both:
             continue
         gains = [np.mean(s[way]["accuracy"]) - np.mean(s["SVC"]["accuracy"]) for s in both]
+        times = np.array([[s[w]["fit_time"] for w in (way, "SVC")] for s in both])
         agreements = [s[way]["agreement"] for s in sets.values() if "agreement" in s.get(way, {})]
         rows[way] = {
             "sets": len(both),
             "accuracy": float(np.mean([np.mean(s[way]["accuracy"]) for s in both])),
             "difference": float(np.mean(gains)),
             "standard_error": float(np.std(gains, ddof=1) / np.sqrt(len(gains))),
-            "time": sum(s[way]["fit_time"] for s in both) / sum(s["SVC"]["fit_time"] for s in both),
-            "median_time": float(
-                np.median([s[way]["fit_time"] / s["SVC"]["fit_time"] for s in both])
-            ),
+            "time": float(times[:, 0].sum() / times[:, 1].sum()),
+            "median_time": float(np.median(times[:, 0] / times[:, 1])),
             "agreement": float(np.mean(agreements)) if agreements else None,
         }
     return rows
@@ -123,7 +122,7 @@ def main():
     parser = data_parser(__doc__.splitlines()[0])
     parser.add_argument("--max-samples", type=int, default=100000)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--seeds", type=int, default=0, help="for agreement; default: not measured")
+    parser.add_argument("--seeds", type=int, default=0, help="for agreement; default: none")
     parser.add_argument("--again", action="store_true", help="measure again what is known")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message="y_pred contains classes|The least populated")

@@ -21,6 +21,7 @@ from .networks import (
     checked,
     make_source,
     specification,
+    training_targets,
     validated,
 )
 from .utils._kernel_source import KernelSource
@@ -382,9 +383,11 @@ class LayerKernels(NetworkParameter, TransformerMixin, BaseEstimator):
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, X)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        y, n_outputs = training_targets(y)
         source = make_source(
             self.network, X, y, sample_weight, int(seed), layers=self.layers, outputs=self.outputs,
-            device=self.device, dtype=self.dtype, n_jobs=self.n_jobs,
+            device=self.device, dtype=self.dtype, n_jobs=self.n_jobs, n_outputs=n_outputs,
+            **({"progress": progress} if self.verbose else {}),
         )  # fmt: skip
         self._source, self._batch = source, source.prepare(X)
         self.layer_names_ = list(source.layer_names)

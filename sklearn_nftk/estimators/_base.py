@@ -12,17 +12,17 @@ from ._diagram import fitted_layers
 from ._training_set import training_set
 
 # Attributes that not every fit sets: those of an earlier fit would be wrong.
-_NOT_ALWAYS_SET = ("dual_gap_", "loo_scores_", "temperature_")
+_NOT_ALWAYS_SET = ("dual_gap_", "loo_scores_", "oof_scores_", "temperature_")
 
 
 class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
     """Kernel machine on a convex combination of layer kernels.
 
     Subclasses provide the parameters of `LearnerOptions` and ``verbose``; targets by
-    ``_targets(y, sample_weight)``; and kernels: keys of training rows by ``_keys(X, rows)``, the
-    Grams of a training set by ``_grams(X, training, progress)``, validated samples by
-    ``_validated(X, y)`` and ``_test_set(X)``, and their kernels with the training set by
-    ``_blocks(X, step)``.
+    ``_targets(y, sample_weight)``; and kernels: keys of training rows by ``_keys(X, rows)``, what
+    is to be learned from another training set on the fitted kernels by ``_problem_of(X,
+    training)``, validated samples by ``_validated(X, y)`` and ``_test_set(X)``, and their kernels
+    with the training set by ``_blocks(X, step)``.
     """
 
     # Where notebooks link to.
@@ -73,8 +73,9 @@ class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
         self.mean_contributions_ = fitted.mean_contributions
         if fitted.dual_gap is not None:
             self.dual_gap_ = fitted.dual_gap
-        if fitted.loo_scores is not None:
-            self.loo_scores_ = fitted.loo_scores[self._copy_of]
+        if fitted.held_out_scores is not None:
+            name = "oof_scores_" if fitted.cross_fitted else "loo_scores_"
+            setattr(self, name, fitted.held_out_scores[self._copy_of])
         if fitted.class_codes is not None:
             self.class_codes_ = fitted.class_codes
         if fitted.temperature is not None:
@@ -102,4 +103,4 @@ class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
                 f"y must have the classes of the estimator, {classes.tolist()}; got "
                 f"{self.classes_.tolist()}."
             )
-        return training.problem(self._grams(X, training).stored(), self._fitted.options)
+        return self._problem_of(X, training)

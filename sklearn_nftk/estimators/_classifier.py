@@ -21,12 +21,15 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
 
     Parameters
     ----------
-    network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module or callable, \
-            default=None
+    network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module, \
+            skorch.NeuralNet or callable, default=None
         What is kernelised, at its present parameters. None means ``MLP()``, a random ReLU network
         with two hidden layers of 512. An infinitely wide network has kernels in closed form and no
         parameters: nothing is drawn. A module must map (n, ...) to (n, O); it is copied,
-        put into evaluation mode and otherwise left alone. A callable is called as
+        put into evaluation mode and otherwise left alone. An ``MLP(max_epochs=...)`` or an
+        unfitted net of skorch is trained in `fit`, the net on a clone; a fitted one is used as it
+        is (but clones of an estimator hold unfitted nets; put it into a
+        :class:`sklearn.frozen.FrozenEstimator`, or give its ``module_``). A callable is called as
         ``network(n_features, n_outputs, random_state)``, with n_outputs the number of classes.
         A :class:`~sklearn_nftk.kernels.KernelSource` yields kernels of its own, and any object
         with a method ``kernel_source`` yields a source.
@@ -42,6 +45,15 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         Networks that are drawn, whose kernels are averaged layer by layer: K of them cost K times
         as much, and weights and predictions depend less on `random_state`. A network that is not
         drawn, such as a module, has no second one.
+    cv : int, cross-validation splitter, iterable or None, default=None
+        Cross-fitting of a network that is trained in `fit`: one network for each fold, trained on
+        the rows of all others, and ``Theta_l`` is the mean of their kernels. Kernels of rows that
+        a network was trained on know the labels, and leave-one-out on them is optimistic; so what
+        is chosen or calibrated - weights by alignment, `shrinkage`, `C`, codes, temperature - is
+        judged on rows that are new to the network: by machines which learn from the rows that it
+        was trained on, on its kernels, or, for alignment, by its kernels among the new rows. An
+        integer deals the rows out by class, keeping `groups` together where they are given. None
+        is one network and leave-one-out. Networks that are not trained ignore it.
     normalize : {"variance", "trace", "cosine", "none"}, default="variance"
         Scale of each layer: its variance in feature space over the training set, its mean
         diagonal, each sample's own norm, or 1. The choice decides the learned weights.
@@ -98,7 +110,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     network_ : torch.nn.Module, InfiniteMLP or InfiniteRNN
         The network as it was kernelised, on the CPU, in evaluation mode.
     networks_ : list of torch.nn.Module
-        All that were drawn, `network_` the first of them.
+        All that were drawn, `network_` the first of them; with `cv`, in the order of the folds.
     layer_names_ : list of str
     layer_scales_ : ndarray of shape (n_layers,), or (n_decisions, n_layers)
         What each layer's kernel is divided by; 1 for a kernel that is zero or constant. With
@@ -113,7 +125,11 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         Training rows of positive weight, all copies of a row included.
     loo_scores_ : ndarray of shape (n_fit, n_decisions)
         Leave-one-out decision values, exact for fixed weights, scales, codes and C (squared loss
-        only). Identical rows are left out together.
+        only). Identical rows are left out together. Of a network that has seen the labels they
+        are optimistic. Absent with cross-fitting.
+    oof_scores_ : ndarray of shape (n_fit, n_decisions)
+        Decision values of each row by the machine of its fold, which neither learned from the row
+        nor has a network that did (cross-fitting only).
     class_codes_ : ndarray of shape (n_classes, n_decisions)
         Target of each class in each decision: -1 and 1, or codes where one-vs-rest targets would
         mask classes, on leave-one-out evidence (squared loss; not "margin" and "lp") [5]_.
@@ -165,6 +181,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         layers="module",
         outputs="mean",
         n_networks=1,
+        cv=None,
         normalize="variance",
         kernel_weights="alignment",
         p=2.0,
@@ -185,6 +202,7 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         self.layers = layers
         self.outputs = outputs
         self.n_networks = n_networks
+        self.cv = cv
         self.normalize = normalize
         self.kernel_weights = kernel_weights
         self.p = p

@@ -3,19 +3,20 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..grams import AverageKernels, CosineKernels, layer_grams
+from ..grams import AverageKernels, CosineKernels, fold_grams, layer_grams
 from ..learner import array_keys, learn
-from ..networks import NetworkParameter, allow_nd, make_source, validated
+from ..networks import NetworkParameter, allow_nd, is_trained, make_source, validated
 from ..utils._memory import working_memory
 from ..utils._progress import fit_progress, progress
 from ..utils._sklearn import fit_context
 from ._base import BaseKernelMachine
+from ._cross_fitting import folds_of
 
 
 class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
     """Adds to the learner the way from a network to its layer kernels.
 
-    Subclasses provide the parameters ``network, layers, outputs, n_networks, device, dtype,
+    Subclasses provide the parameters ``network, layers, outputs, n_networks, cv, device, dtype,
     random_state``.
     """
 
@@ -37,11 +38,11 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
 
     @property
     def networks_(self):
-        """The networks whose kernels are averaged: `n_networks` of them."""
+        """The networks whose kernels are averaged."""
         return getattr(self.kernel_source_, "networks", [self.network_])
 
     @fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, groups=None):
         """Learn from a training set.
 
         Parameters
@@ -55,6 +56,8 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative. A weight of k means the same as k repetitions of the row; a factor
             common to all changes nothing but ``C_``. Rows of weight 0 are dropped first.
+        groups : array-like of shape (n_samples,), default=None
+            Groups of samples, which `cv` keeps together.
 
         Returns
         -------
@@ -73,33 +76,61 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
         training = self._training_set(rows, targets, sample_weight)
         self._check_parameters(training)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        folds = None
+        if self.cv is not None and is_trained(self.network):
+            folds = folds_of(training, self.cv, rows, targets, groups, seed)
         distinct = rows[training.first]
         no_copies = len(training.first) == len(training.kept)
         with fit_progress(self, X, y, sample_weight) as report:
-            source = self._source(distinct, targets, training, seed)  # network -> layers
+            source = self._source(distinct, training, folds, seed, report)  # network -> layers
             batch = source.prepare(distinct)  # -> tangent factors
             grams = layer_grams(source, batch, report)  # -> layer kernels
-            problem = training.problem(grams, self._options(), seed)
+            cross_fit = _cross_fit(source, distinct, folds)
+            problem = training.problem(grams, self._options(), seed, cross_fit)
             fitted = learn(problem, report)  # -> statistics -> weights -> dual coefficients
             self.kernel_source_ = source
             self.X_fit_ = distinct if no_copies else rows[training.kept]
             self._first, self._allow_nd = training.rows.first, allow_nd(self.network)
+            self._folds = folds
             self._keep(fitted, training)
             self._remember(batch)
         return self
 
-    def _source(self, X, y, training, seed):
+    def _source(self, X, training, folds, seed, report):
         """Kernel source of the networks, made for the distinct rows X of a training set."""
+        n_outputs = self._n_outputs(training)
+        if folds is None:
+            source = self._drawn(X, training, slice(None), seed, report)
+        else:
+            seeds = _seeds(seed, folds.max() + 1)
+            source = AverageKernels(
+                [
+                    self._drawn(X, training, np.flatnonzero(folds != fold), of_fold, report)
+                    for fold, of_fold in enumerate(seeds)
+                ]
+            )
+        if self.outputs == "per_class" and source.n_outputs != n_outputs:
+            raise ValueError(
+                "outputs='per_class' needs a network with one output for each class or target: "
+                f"{n_outputs}, not {source.n_outputs}. Use outputs='mean' for other networks."
+            )
+        self._outputs = self.outputs
+        return CosineKernels(source) if self.normalize == "cosine" else source
+
+    def _drawn(self, X, training, rows, seed, report):
+        """Kernel source of `n_networks` networks that are made from some of the rows."""
         n_decisions, n_outputs = training.Y.shape[1], self._n_outputs(training)
         per_class = self.outputs == "per_class"
-        later = check_random_state(seed).randint(np.iinfo(np.int32).max, size=self.n_networks - 1)
+        if is_trained(self.network):  # which order of the rows they came in must not matter
+            rows = training.order[np.isin(training.order, np.arange(len(X))[rows])]
+        targets = self._trained_on(training)
         sources = [
             make_source(
                 self.network,
-                X,
-                y[training.first],
-                training.sample_weight,
-                seed,
+                X[rows],
+                targets[rows],
+                training.weights[rows],
+                of_network,
                 layers=self.layers,
                 # one decision on two classes is about the difference of their outputs
                 outputs="difference" if per_class and n_decisions < n_outputs else self.outputs,
@@ -107,17 +138,18 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
                 dtype=self.dtype,
                 n_jobs=self.n_jobs,
                 n_outputs=n_outputs,
+                progress=report,
             )
-            for seed in [seed, *map(int, later)]
+            for of_network in _seeds(seed, self.n_networks)
         ]
-        source = sources[0] if len(sources) == 1 else averaged(sources, X)
-        if per_class and source.n_outputs != n_outputs:
-            raise ValueError(
-                "outputs='per_class' needs a network with one output for each class or target: "
-                f"{n_outputs}, not {source.n_outputs}. Use outputs='mean' for other networks."
-            )
-        self._outputs = self.outputs
-        return CosineKernels(source) if self.normalize == "cosine" else source
+        return sources[0] if len(sources) == 1 else averaged(sources, X)
+
+    @staticmethod
+    def _trained_on(training):
+        """Targets as networks are trained on them: class codes, or real ones."""
+        if training.strata is not None:
+            return training.strata
+        return training.Y[:, 0] if training.Y.shape[1] == 1 else training.Y
 
     def _has_own_kernels(self, of_kernels):
         return self._outputs == "per_class" or super()._has_own_kernels(of_kernels)
@@ -135,10 +167,18 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
 
     # -- kernels ---------------------------------------------------------------------------------
 
-    def _grams(self, X, training):
-        """Kernels of another training set under the fitted network."""
-        source = self.kernel_source_
-        return layer_grams(source, source.prepare(X[training.first]))
+    def _problem_of(self, X, training):
+        """State what is to be learned from a training set under the fitted networks."""
+        source, distinct = self.kernel_source_, X[training.first]
+        folds = self._folds
+        if folds is not None and not _same_rows(distinct, self.X_fit_[self._first]):
+            raise ValueError(
+                "X must be the training set where the estimator has cv: of other rows it is not "
+                "known which network has seen them."
+            )
+        grams = layer_grams(source, source.prepare(distinct)).stored()
+        cross_fit = _cross_fit(source, distinct, folds)
+        return training.problem(grams, self._fitted.options, cross_fit=cross_fit)
 
     def _remember(self, batch):
         """Keep the training set as it was prepared, where it is small beside working memory."""
@@ -161,6 +201,26 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
                 rows = slice(start, min(start + step, len(X)))
                 yield rows, source.block(source.prepare(X[rows]), training_batch)
                 bar.update(rows.stop - rows.start)
+
+
+def _seeds(seed, n):
+    """Seeds of n networks, the first that of a single one."""
+    later = check_random_state(seed).randint(np.iinfo(np.int32).max, size=n - 1)
+    return [seed, *map(int, later)]
+
+
+def _same_rows(X, others):
+    return X.shape == others.shape and (array_keys(X) == array_keys(others)).all()
+
+
+def _cross_fit(source, X, folds):
+    """What a `CrossFittedProblem` needs beyond the mean kernels; None without folds."""
+    if folds is None:
+        return None
+    normed = isinstance(source, CosineKernels)
+    of_folds = source.source.sources if normed else source.sources
+    sources = [CosineKernels(of_fold) if normed else of_fold for of_fold in of_folds]
+    return {"folds": folds, "grams_of_folds": fold_grams(sources, X)}
 
 
 def averaged(sources, X):

@@ -112,6 +112,10 @@ class _BaseMultipleKernel(BaseKernelMachine):
             )
         return StoredGrams(planes[None], [f"kernel{index}" for index in range(len(planes))])
 
+    def _problem_of(self, X, training):
+        """State what is to be learned from another training set."""
+        return training.problem(self._grams(X, training), self._fitted.options)
+
     def _blocks(self, X, step):
         """Yield ``(rows, kernels with the distinct training rows)``, (1, L, b, m)."""
         for start in range(0, len(X), step):

@@ -22,7 +22,11 @@ LEARNER = {
 for _method in METHODS.values():
     LEARNER.update(_method.constraints)
 # of estimators that make the kernels of networks
-KERNELISED = {**CONSTRAINTS, "n_networks": [Interval(Integral, 1, None, closed="left")]}
+KERNELISED = {
+    **CONSTRAINTS,
+    "n_networks": [Interval(Integral, 1, None, closed="left")],
+    "cv": ["cv_object"],
+}
 # of classifiers, and what regressors restrict
 CLASSIFIER = {"class_weight": [dict, StrOptions({"balanced"}), None]}
 REGRESSOR = {"loss": [StrOptions({"squared"})]}

@@ -15,10 +15,10 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
 
     Parameters
     ----------
-    network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module or callable, \
-            default=None
+    network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module, \
+            skorch.NeuralNet or callable, default=None
         As in :class:`MultiLayerNTKClassifier`; a callable gets the number of targets.
-    layers, n_networks, normalize, kernel_weights, p, shrinkage, tol, max_iter
+    layers, n_networks, cv, normalize, kernel_weights, p, shrinkage, tol, max_iter
         As in :class:`MultiLayerNTKClassifier`.
     C : float or "auto", default="auto"
         As there. One C serves all targets: scale them alike.
@@ -34,7 +34,8 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
     ----------
     n_features_in_, feature_names_in_, network_, networks_, X_fit_
         As in :class:`MultiLayerNTKClassifier`.
-    layer_names_, layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_
+    layer_names_, layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_, \
+            oof_scores_
         Likewise, with targets for decisions.
     layer_alignment_, target_alignment_, mean_contributions_, dual_gap_, n_iter_
         Likewise.
@@ -60,6 +61,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
         layers="module",
         outputs="mean",
         n_networks=1,
+        cv=None,
         normalize="variance",
         kernel_weights="alignment",
         p=2.0,
@@ -79,6 +81,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
         self.layers = layers
         self.outputs = outputs
         self.n_networks = n_networks
+        self.cv = cv
         self.normalize = normalize
         self.kernel_weights = kernel_weights
         self.p = p

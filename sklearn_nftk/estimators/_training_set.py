@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..learner import DistinctRows, Problem, distinct_rows
+from ..learner import CrossFittedProblem, DistinctRows, Problem, distinct_rows
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,39 @@ class TrainingSet:
         """Rows of X that stand for the distinct rows, shape (m,)."""
         return self.kept[self.rows.first]
 
-    def problem(self, grams, options, seed=0):
-        """State what is to be learned on the kernels of the distinct rows."""
-        return Problem(
+    @property
+    def order(self):
+        """The distinct rows in an order that depends on nothing but their content, shape (m,)."""
+        return self.rows.order
+
+    @property
+    def weights(self):
+        """Weights of the distinct rows in the loss, shape (m,)."""
+        return self.rows.total(self.s)
+
+    def problem(self, grams, options, seed=0, cross_fit=None):
+        """State what is to be learned on the kernels of the distinct rows.
+
+        Parameters
+        ----------
+        grams : Grams
+        options : LearnerOptions
+        seed : int
+        cross_fit : dict, default=None
+            ``folds`` and ``grams_of_folds`` of a `CrossFittedProblem`.
+        """
+        kind = Problem if cross_fit is None else CrossFittedProblem
+        return kind(
             grams,
             self.Y,
-            self.rows.total(self.s),
+            self.weights,
             options,
             sample_weight=self.sample_weight,
             strata=self.strata,
             contested=self.rows.contested,
-            order=self.rows.order,
+            order=self.order,
             seed=seed,
+            **(cross_fit or {}),
         )
 
     def share(self):

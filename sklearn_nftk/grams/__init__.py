@@ -4,8 +4,8 @@ from ._average import AverageKernels
 from ._cosine import CosineKernels
 from ._grams import Grams, StoredGrams
 from ._normalize import NORMALIZATIONS, scale
-from ._statistics import KernelStatistics, StatisticsAccumulator
-from ._streamed import StreamedGrams, layer_grams
+from ._statistics import KernelStatistics, StatisticsAccumulator, pooled
+from ._streamed import StreamedGrams, fold_grams, layer_grams
 
 __all__ = [
     "NORMALIZATIONS",
@@ -16,6 +16,8 @@ __all__ = [
     "StatisticsAccumulator",
     "StoredGrams",
     "StreamedGrams",
+    "fold_grams",
     "layer_grams",
+    "pooled",
     "scale",
 ]

@@ -27,8 +27,14 @@ class AverageKernels(KernelSource):
 
     @property
     def networks(self):
-        """The network of each source."""
-        return [getattr(source, "network", source) for source in self.sources]
+        """The networks of all sources."""
+        return [network for source in self.sources for network in _networks(source)]
+
+    @property
+    def network_outputs(self):
+        """Mean outputs of the networks, where they have some: ``network_outputs(X)``."""
+        each = [source.network_outputs for source in self.sources]
+        return lambda X: np.mean([outputs(X) for outputs in each], axis=0)
 
     @property
     def network(self):
@@ -67,6 +73,12 @@ class AverageKernels(KernelSource):
             total += term
         total /= len(self.sources)
         return total
+
+
+def _networks(source):
+    """All networks of a source, which is one itself if it has none."""
+    several = getattr(source, "networks", None)
+    return [getattr(source, "network", source)] if several is None else several
 
 
 class AverageBatch:

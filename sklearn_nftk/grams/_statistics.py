@@ -1,6 +1,6 @@
 """Everything the weights need to know of n x n kernels, in one pass over tiles."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,6 +62,32 @@ class KernelStatistics:
             self.target_products / scales,
             self.target_norms,
         )
+
+
+def pooled(overall, parts, shares):
+    """Statistics of kernels whose products are known block by block.
+
+    Parameters
+    ----------
+    overall : KernelStatistics
+        Of the kernels of all samples: their means.
+    parts : sequence of KernelStatistics
+        Of the blocks, each under its own probabilities: their products, centred in each block.
+    shares : ndarray of shape (n_blocks,)
+        Probability of the samples of each block.
+    """
+    of_pairs = np.square(shares)
+
+    def total(name):
+        return np.tensordot(of_pairs, [getattr(part, name) for part in parts], axes=1)
+
+    squares = [part.target_norms**2 for part in parts]
+    return replace(
+        overall,
+        inner_products=total("inner_products"),
+        target_products=total("target_products"),
+        target_norms=np.sqrt(np.tensordot(of_pairs, squares, axes=1)),
+    )
 
 
 class StatisticsAccumulator:

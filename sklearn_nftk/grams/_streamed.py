@@ -1,6 +1,8 @@
 """Layer kernels that do not fit into memory, and the choice between the two ways."""
 
-from ..utils._memory import fits
+import numpy as np
+
+from ..utils._memory import fits, working_memory
 from ._grams import Grams, StoredGrams
 
 
@@ -25,6 +27,25 @@ class StreamedGrams(Grams):
         return self.source.tiles(self.batch, progress)
 
 
+class RowGrams(StreamedGrams):
+    """Kernels that are computed again in each pass, those of some rows from these rows alone.
+
+    Parameters
+    ----------
+    source : KernelSource
+    X : ndarray of shape (n, ...)
+        The training set.
+    """
+
+    def __init__(self, source, X):
+        super().__init__(source, source.prepare(X))
+        self.X = X
+
+    def subset(self, rows):
+        """Kernels of some rows among themselves."""
+        return RowGrams(self.source, self.X[rows]).scaled(self.scales)
+
+
 def layer_grams(source, batch, progress=None):
     """Compute the kernels of a training set where they fit into memory beside the solver.
 
@@ -45,3 +66,23 @@ def layer_grams(source, batch, progress=None):
     if not fits(stack_bytes + 2 * 8 * n**2):
         return streamed
     return StoredGrams(source.gram(batch, progress), source.layer_names)
+
+
+def fold_grams(sources, X):
+    """Kernels of a training set under each of several networks, of which few stacks are held.
+
+    Parameters
+    ----------
+    sources : list of KernelSource
+    X : ndarray of shape (n, ...)
+
+    Returns
+    -------
+    list of Grams
+        Stored where all of them are small beside working memory.
+    """
+    streamed = [RowGrams(source, X) for source in sources]
+    n_bytes = sum(np.prod(g.shape) * g.shape[2] * g.dtype.itemsize for g in streamed)
+    if n_bytes > working_memory():
+        return streamed
+    return [StoredGrams(g.source.gram(g.batch), g.layer_names) for g in streamed]

@@ -1,5 +1,6 @@
 """The learner: problem -> weights -> dual coefficients -> `Fitted`; it sees kernels alone."""
 
+from ._cross_fitted import CrossFittedProblem
 from ._fitted import Fitted
 from ._learn import NormalisedProblem, learn, learn_from_layers, normalise
 from ._options import LearnerOptions
@@ -8,6 +9,7 @@ from ._rows import DistinctRows, array_keys, distinct_rows, kernel_keys
 from ._targets import both_sides, class_weights, one_vs_rest_targets
 
 __all__ = [
+    "CrossFittedProblem",
     "DistinctRows",
     "Fitted",
     "LearnerOptions",

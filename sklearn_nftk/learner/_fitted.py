@@ -22,12 +22,15 @@ class Fitted:
     dual_coef : ndarray of shape (n_decisions, n)
     intercept : ndarray of shape (n_decisions,)
     C : float
-    loo_scores : ndarray of shape (n, n_decisions) or None
-        Leave-one-out decision values (squared loss).
+    held_out_scores : ndarray of shape (n, n_decisions) or None
+        Decision values on rows that were not learned from: leave-one-out (squared loss), or those
+        of machines of the folds, where there are some.
+    cross_fitted : bool
+        Whether there are folds.
     class_codes : ndarray of shape (n_classes, n_decisions) or None
         Target of each class in each decision, where there are classes.
     temperature : float or None
-        Of the probabilities of classes, where there are leave-one-out scores.
+        Of the probabilities of classes (squared loss).
     n_iter : int
     dual_gap : float or None
         Where the weights come with a certificate.
@@ -42,7 +45,8 @@ class Fitted:
     dual_coef: np.ndarray
     intercept: np.ndarray
     C: float
-    loo_scores: np.ndarray | None
+    held_out_scores: np.ndarray | None
+    cross_fitted: bool
     class_codes: np.ndarray | None
     temperature: float | None
     n_iter: int

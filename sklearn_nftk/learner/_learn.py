@@ -59,7 +59,7 @@ def learn(problem, progress=silent):
 
 def normalise(problem):
     """Statistics of the kernels, and the kernels in units of their scales."""
-    statistics = problem.grams.statistics(problem.p, problem.Y)
+    statistics = problem.statistics()
     grams, scales, mask = scale(problem.grams, statistics, problem.options.normalize)
     scaled = [of_kernel.scaled(row) for of_kernel, row in zip(statistics, scales, strict=True)]
     return NormalisedProblem(problem.on(grams, scaled), scaled, scales, mask)
@@ -109,6 +109,7 @@ def _solved(normalised, chosen):
         layer_scales=scales,
         kernel_weights=chosen.weights,
         **machine._asdict(),
+        cross_fitted=problem.folds is not None,
         n_iter=chosen.n_iter,
         dual_gap=chosen.dual_gap,
         layer_alignment=np.array([of_kernel.layer_alignment for of_kernel in statistics]),

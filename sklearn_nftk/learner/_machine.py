@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..solvers import anchored_loo_scores
 from ._coding import CodingStudy, choose_coding, one_vs_rest_codes
 from ._targets import fit_temperature
 
@@ -18,7 +17,7 @@ class Machine(NamedTuple):
     C: float
     dual_coef: np.ndarray
     intercept: np.ndarray
-    loo_scores: np.ndarray | None = None
+    held_out_scores: np.ndarray | None = None
     class_codes: np.ndarray | None = None
     temperature: float | None = None
 
@@ -41,17 +40,19 @@ def solve_machine(problem, chosen):
     codes = one_vs_rest_codes(n_classes) if n_classes else None
     if problem.options.loss == "hinge":
         dual_coef, intercept = problem.hinge(chosen.weights, C)
-        return Machine(C, dual_coef, intercept, class_codes=codes)
+        scores = problem.held_out_hinge(chosen.weights, C)
+        return Machine(C, dual_coef, intercept, scores, codes)
     machine = None
     # Weights with a certificate are those of the one-vs-rest machine.
     if n_classes > 2 and chosen.dual_gap is None:
         machine = _coded(problem, chosen, C)
     if machine is None:
         solution = problem.ridge(chosen.weights, C)
-        machine = Machine(C, solution.dual_coef.T, solution.intercept, solution.loo_scores, codes)
+        scores = problem.held_out(chosen.weights, C).scores
+        machine = Machine(C, solution.dual_coef.T, solution.intercept, scores, codes)
     if not n_classes:
         return machine
-    temperature = fit_temperature(machine.loo_scores, problem.Y, problem.sample_weight)
+    temperature = fit_temperature(machine.held_out_scores, problem.Y, problem.sample_weight)
     return machine._replace(temperature=temperature)
 
 
@@ -68,17 +69,17 @@ def _coded(problem, chosen, C):
     if isinstance(problem.options.C, str):
         scores = problem.anchored_scores_of_C(chosen.basis)  # known since C was chosen
     else:
-        solution = problem.ridge(chosen.weights, C)
-        scores = {C: anchored_loo_scores(solution, problem.Y, problem.s, C)}
+        scores = {C: problem.held_out(chosen.weights, C).anchored}
     coding, coded_C = choose_coding(study, {C: of_C[rows] for C, of_C in scores.items()}, C)
     if coding is None:
         return None
     targets = coding.codes[problem.strata]
-    solution = problem.ridge_on(targets, chosen.weights, coded_C)
-    coded = anchored_loo_scores(solution, targets, problem.s, coded_C)[rows] + coding.offsets
+    held_out = problem.held_out(chosen.weights, coded_C, targets)
     # Codes were chosen on weights that all decisions share.
+    coded = held_out.anchored[rows] + coding.offsets
     if not study.is_better(study.plain(coded), study.plain(scores[C][rows])):
         return None
+    solution = problem.ridge(chosen.weights, coded_C, targets)
     intercept = solution.intercept + coding.offsets
-    loo_scores = solution.loo_scores + coding.offsets
-    return Machine(coded_C, solution.dual_coef.T, intercept, loo_scores, coding.codes)
+    held_out_scores = held_out.scores + coding.offsets
+    return Machine(coded_C, solution.dual_coef.T, intercept, held_out_scores, coding.codes)

@@ -1,7 +1,8 @@
 """The kernels and targets of one fit, and what can be solved on them for any weights."""
 
+import copy
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import LinAlgWarning
@@ -23,6 +24,21 @@ from ._options import LearnerOptions
 
 # Rows of each class that a sample of the rows holds at least.
 _LEAST_OF_A_CLASS = 10
+
+
+class HeldOut(NamedTuple):
+    """Decisions (n, n_decisions) on rows that were not learned from.
+
+    Attributes
+    ----------
+    scores : ndarray
+    anchored : ndarray
+        The same without what leaving out a row does to the mean of the targets, see
+        `anchored_loo_scores`.
+    """
+
+    scores: np.ndarray
+    anchored: np.ndarray
 
 
 class Problem:
@@ -53,6 +69,8 @@ class Problem:
         Beyond which float64 cannot solve for the squared loss.
     """
 
+    folds: Any = None  # of rows, where kernels know some of the targets
+
     def __init__(
         self,
         grams,
@@ -78,13 +96,27 @@ class Problem:
         self.seed = seed
         self.largest_C = largest_C
         self.kernels = [grams.kernel_of(c) for c in range(Y.shape[1])]
+        self._forget()
+
+    def _forget(self):
         self._paths: dict[bytes, tuple[float, dict[float, np.ndarray]]] = {}
-        self._solved: dict[tuple[bytes, float], Any] = {}
+        self._solved: dict[tuple, Any] = {}
+
+    def _with(self, **changes):
+        """Another problem, of which nothing is solved yet."""
+        other = copy.copy(self)
+        vars(other).update(changes)
+        other._forget()
+        return other
 
     @property
     def p(self):
         """Sample probabilities."""
         return self.s / self.s.sum()
+
+    def statistics(self):
+        """Statistics of the kernels, a list of H `KernelStatistics`."""
+        return self.grams.statistics(self.p, self.Y)
 
     # -- other problems on the same kernels ------------------------------------------------------
 
@@ -95,18 +127,8 @@ class Problem:
         ``1 / (2 C)`` is less than what rounding does to the largest eigenvalue.
         """
         trace = self.s.sum() * max(of_kernel.mean_diagonal.max() for of_kernel in statistics)
-        return Problem(
-            grams,
-            self.Y,
-            self.s,
-            self.options,
-            sample_weight=self.sample_weight,
-            strata=self.strata,
-            contested=self.contested,
-            order=self.order,
-            seed=self.seed,
-            largest_C=0.5 / max(np.finfo(float).eps * trace, np.finfo(float).tiny),
-        )
+        largest_C = 0.5 / max(np.finfo(float).eps * trace, np.finfo(float).tiny)
+        return self._with(grams=grams, largest_C=largest_C)
 
     def resampled(self, counts):
         """State the same problem with row i counted ``counts[i]`` times, shape (n,)."""
@@ -145,17 +167,14 @@ class Problem:
         place = np.full(len(self.Y), -1)
         place[rows] = np.arange(len(rows))
         order = place[self.order]
-        return Problem(
-            self.grams.subset(rows),
-            self.Y[rows],
-            self.s[rows] * counts[rows],
-            self.options,
+        return self._with(
+            grams=self.grams.subset(rows),
+            Y=self.Y[rows],
+            s=self.s[rows] * counts[rows],
             sample_weight=self.sample_weight[rows] * counts[rows],
             strata=None if self.strata is None else self.strata[rows],
             contested=self.contested[rows],
             order=order[order >= 0],
-            seed=self.seed,
-            largest_C=self.largest_C,
         )
 
     # -- machines --------------------------------------------------------------------------------
@@ -194,42 +213,65 @@ class Problem:
         return self._path(weights)[1]
 
     def _path(self, weights):
-        """The C of `loo_C`, and the scores of each."""
+        """The C of `loo_C`, and the anchored scores of each."""
         key = weights.tobytes()
         if key not in self._paths:
             grid = self._grid_of_C()
-            kernels = range(self.grams.shape[0])
-            columns = [self.grams.decisions_of(h, self.Y.shape[1]) for h in kernels]
-            averages = np.array([weights[c].mean(axis=0) for c in columns])
-            errors = np.zeros(len(grid))
-            scores = {float(C): np.empty(self.Y.shape) for C in grid}
-            combined = self.grams.combined(averages, kernels)
-            for K, c in zip(combined, columns, strict=True):
-                Y = self.Y[:, c]
-                path = enumerate(ridge_path(K, Y, self.s, grid))
-                for (i, solution), (C, of_C) in zip(path, scores.items(), strict=True):
-                    errors[i] += self.s @ np.sum((Y - solution.loo_scores) ** 2, axis=1)
-                    of_C[:, c] = anchored_loo_scores(solution, Y, self.s, C)
-            self._paths[key] = float(grid[int(np.argmin(errors))]), scores
+            scores, anchored = self._held_out_on_grid(self._averages(weights), grid)
+            errors = np.einsum("n,gnc->g", self.s, (self.Y - scores) ** 2)
+            of_C = dict(zip(map(float, grid), anchored, strict=True))
+            self._paths[key] = float(grid[int(np.argmin(errors))]), of_C
         return self._paths[key]
+
+    def _averages(self, weights):
+        """Mean weights of the decisions that share kernels, shape (H, L)."""
+        return np.array([weights[c].mean(axis=0) for c in self._columns()])
+
+    def _columns(self):
+        """The decisions of each of the H kernels, slices."""
+        return [self.grams.decisions_of(h, self.Y.shape[1]) for h in range(self.grams.shape[0])]
+
+    def _held_out_on_grid(self, averages, grid):
+        """Leave-one-out decisions at each C, two arrays of shape (g, n, n_decisions)."""
+        scores, anchored = np.empty((2, len(grid), *self.Y.shape))
+        combined = self.grams.combined(averages, range(len(averages)))
+        for K, c in zip(combined, self._columns(), strict=True):
+            Y = self.Y[:, c]
+            for i, solution in enumerate(ridge_path(K, Y, self.s, grid)):
+                scores[i][:, c] = solution.loo_scores
+                anchored[i][:, c] = anchored_loo_scores(solution, Y, self.s, grid[i])
+        return scores, anchored
 
     def _grid_of_C(self):
         """Values of C, for rows of any mean weight, that float64 can solve for."""
         grid = C_GRID / self.s.mean()
         return grid[grid <= self.largest_C] if grid[0] <= self.largest_C else grid[:1]
 
-    def ridge(self, weights, C):
-        """Solve every decision; those with the same kernel share a factorisation."""
-        key = weights.tobytes(), C
+    def held_out(self, weights, C, Y=None):
+        """Leave-one-out decisions of the squared loss at these weights, a `HeldOut`.
+
+        Parameters
+        ----------
+        weights : ndarray of shape (n_decisions, L)
+        C : float
+        Y : ndarray of shape (n, n_decisions), default=None
+            Other targets.
+        """
+        solution = self.ridge(weights, C, Y)
+        targets = self.Y if Y is None else Y
+        anchored = anchored_loo_scores(solution, targets, self.s, C)
+        return HeldOut(solution.loo_scores, anchored)
+
+    def ridge(self, weights, C, Y=None):
+        """Solve every decision, for other targets Y if given: a `RidgeSolution`."""
+        key = weights.tobytes(), C, None if Y is None else Y.tobytes()
         if key not in self._solved:
-            self._solved[key] = self.ridge_on(self.Y, weights, C)
+            self._solved[key] = self._ridge(self.Y if Y is None else Y, weights, C)
         return self._solved[key]
 
-    def ridge_on(self, Y, weights, C):
-        """Solve every decision on other targets (n, n_decisions)."""
-        labelled = np.column_stack([self.kernels, weights])
-        rows, group = np.unique(labelled, axis=0, return_inverse=True)
-        group = group.ravel()
+    def _ridge(self, Y, weights, C):
+        """Decisions with the same kernel share a factorisation."""
+        rows, group = self._machines(weights)
         combined = self.grams.combined(rows[:, 1:], rows[:, 0].astype(int))
         arguments = ((K, Y[:, group == k], self.s, C) for k, K in enumerate(combined))
         # A single machine may use all threads of LAPACK; several are tasks of one thread each.
@@ -245,6 +287,12 @@ class Problem:
         ]
         return type(solutions[0])(*joined)
 
+    def _machines(self, weights):
+        """Kernels and weights of the distinct machines, (k, 1 + L), and that of each decision."""
+        labelled = np.column_stack([self.kernels, weights])
+        rows, group = np.unique(labelled, axis=0, return_inverse=True)
+        return rows, group.ravel()
+
     def hinge(self, weights, C):
         """Solve every decision by libsvm: dual coefficients (n_decisions, n) and intercepts."""
         combined = self.grams.combined(weights, self.kernels)
@@ -254,6 +302,10 @@ class Problem:
         solutions = computed(hinge, arguments, at_once)
         dual_coef, intercept = zip(*solutions, strict=True)
         return np.array(dual_coef), np.array(intercept)
+
+    def held_out_hinge(self, weights, C):
+        """Decisions of the hinge loss on rows not learned from: None, there is no short cut."""
+        return None
 
     def _machines_that_fit(self):
         """Decisions solved at once: as many as `n_jobs` says and as fit into memory."""

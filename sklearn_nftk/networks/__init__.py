@@ -10,8 +10,10 @@ from ._build import (
     NetworkParameter,
     allow_nd,
     checked,
+    is_trained,
     make_source,
     specification,
+    training_targets,
     validated,
 )
 from ._infinite import InfiniteNetwork
@@ -29,7 +31,9 @@ __all__ = [
     "NetworkParameter",
     "allow_nd",
     "checked",
+    "is_trained",
     "make_source",
     "specification",
+    "training_targets",
     "validated",
 ]

@@ -3,7 +3,9 @@
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
+from sklearn.utils.multiclass import type_of_target
 
 from ..utils._arrays import check_batch
 from ..utils._kernel_source import KernelSource
@@ -13,8 +15,8 @@ from ._modules import recognised
 
 ACCEPTED = (
     "None, an MLP, an InfiniteMLP, an InfiniteRNN, any other object with a method kernel_source, "
-    "a KernelSource, a torch.nn.Module, or a function (n_features, n_outputs, random_state) -> "
-    "torch.nn.Module"
+    "a KernelSource, a torch.nn.Module, a skorch.NeuralNet, or a function (n_features, n_outputs, "
+    "random_state) -> torch.nn.Module"
 )
 # Constraints of the parameters of whatever takes a network.
 CONSTRAINTS: dict[str, Any] = {
@@ -34,8 +36,8 @@ def specification(network):
 
     Parameters
     ----------
-    network : None, specification, KernelSource, torch.nn.Module or callable
-        Recognised in this order. None means ``MLP()``.
+    network : None, specification, KernelSource, torch.nn.Module, skorch.NeuralNet or callable
+        None means ``MLP()``. Networks are wrapped in specifications.
 
     Returns
     -------
@@ -68,13 +70,14 @@ def make_source(network, X, y=None, sample_weight=None, seed=0, **options):
         See `specification`. A KernelSource is used as it is.
     X : array of n samples
         The training set, as `validated` or `checked` returned it.
-    y : array of n targets, default=None
+    y : array of int, shape (n,), or of float, shape (n,) or (n, n_targets), default=None
+        Class codes 0 to n_classes - 1, or real targets.
     sample_weight : array of shape (n,), default=None
     seed : int, default=0
         Of whatever is drawn.
     **options
-        ``layers, outputs, device, dtype, n_jobs, n_outputs``; those go to the specification that
-        its method takes.
+        ``layers, outputs, device, dtype, n_jobs, n_outputs, progress``; those go to the
+        specification that its method takes.
 
     Returns
     -------
@@ -114,6 +117,11 @@ def _refuse(chosen, options):
             )
 
 
+def is_trained(network):
+    """Tell whether a network is made from targets: whether its specification says so."""
+    return bool(getattr(specification(network), "is_trained", False))
+
+
 def allow_nd(network):
     """Tell whether samples may be images, sequences, ...: True unless a specification says no."""
     return network is not None and bool(getattr(network, "allow_nd", True))
@@ -143,6 +151,22 @@ def checked(network, X, name="X"):
     if hasattr(chosen, "check_batch"):
         return chosen.check_batch(X, name)
     return check_batch(X, name, allow_nd=allow_nd(network))
+
+
+def training_targets(y):
+    """Targets as `make_source` takes them, and the outputs of a network for them.
+
+    Parameters
+    ----------
+    y : array-like of n labels, or of real targets, or None
+    """
+    if y is None:
+        return None, 1
+    y = np.asarray(y)
+    if type_of_target(y) not in ("binary", "multiclass"):
+        return y.astype(float), 1
+    classes, codes = np.unique(y, return_inverse=True)
+    return codes, len(classes)
 
 
 class NetworkParameter:

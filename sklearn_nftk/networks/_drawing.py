@@ -53,7 +53,7 @@ def initialise_lazy_modules(module, X):
         return
     try:
         with torch.no_grad():
-            module(_as_input(module, X[:_LAZY_ROWS]))
+            module(as_input(module, X[:_LAZY_ROWS]))
     except Exception as error:  # whatever the network itself raises
         sizes = ", ".join(map(str, ("n", *np.shape(X)[1:])))
         raise ValueError(
@@ -72,7 +72,7 @@ def _uninitialised(module):
     return [name for name, tensor in tensors if is_lazy(tensor)]
 
 
-def _as_input(module, X):
+def as_input(module, X):
     """Samples in the precision of the network; integers stay what they are for look-ups."""
     x = torch.tensor(X)
     looks_up = any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in module.modules())

@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from numbers import Integral
+from numbers import Integral, Real
 from typing import cast
 
 import numpy as np
@@ -14,6 +14,8 @@ from torch import nn
 from ..closed_form._parameters import per_layer
 from ..tangents import NTKLinear, group_layers
 from ..utils._arrays import check_batch
+from ..utils._progress import silent
+from ._mlp_training import trained_mlp
 from ._tangents import tangent_kernels
 
 # name -> module; a new activation is a new entry
@@ -30,7 +32,7 @@ ACTIVATIONS = {
 
 
 class MLP(BaseEstimator):
-    """Fully connected network at random initialisation.
+    """Fully connected network at random initialisation, or trained from there.
 
     Its effective weights are He-initialised (variance ``weight_variance / fan_in``) and its biases
     small and random, so that its layer kernels approach those of an infinitely wide network of the
@@ -53,8 +55,24 @@ class MLP(BaseEstimator):
     parametrization : {"ntk", "standard"}, default="ntk"
         "ntk": parameters are standard normal and the variances multiply them in the forward pass,
         so layer kernels have a finite limit. "standard": plain ``torch.nn.Linear`` layers whose
-        parameters carry the variances, as networks are usually trained; the kernel of a layer then
-        grows with its fan-in and its bias part fades.
+        parameters carry the variances; the kernel of a layer then grows with its fan-in and its
+        bias part fades.
+    max_epochs : int, default=0
+        Epochs of training before the network is kernelised: on the classes by their cross-entropy,
+        on real targets by squared errors, with AdamW. 0 is an untrained network; a trained one has
+        an output for each class or target and needs skorch. Whatever the `parametrization`,
+        training moves the effective weights, as that of a "standard" network does (Adam takes
+        steps of one size for all parameters, which hardly move those of unit variance), and the
+        function that was learned is then written in the `parametrization`.
+    lr : float, default=1e-3
+        Step size.
+    batch_size : int, default=128
+        Samples of a step.
+    weight_decay : float, default=0.0
+        Share of the effective weights, times `lr`, that each step takes away.
+    early_stopping : bool, default=False
+        Whether a tenth of the training rows is held out, training stops after ten epochs that did
+        not improve their loss, and the best epoch is taken.
     random_state : int, RandomState instance or None, default=None
         Seeds the parameters. None takes the seed from whoever builds the network: the estimator's
         `random_state`.
@@ -86,6 +104,11 @@ class MLP(BaseEstimator):
         weight_variance=2.0,
         bias_variance=0.1,
         parametrization="ntk",
+        max_epochs=0,
+        lr=1e-3,
+        batch_size=128,
+        weight_decay=0.0,
+        early_stopping=False,
         random_state=None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -93,10 +116,20 @@ class MLP(BaseEstimator):
         self.weight_variance = weight_variance
         self.bias_variance = bias_variance
         self.parametrization = parametrization
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
         self.random_state = random_state
 
+    @property
+    def is_trained(self):
+        """Whether the network is made from targets: kernels of rows it saw know their labels."""
+        return self.max_epochs > 0
+
     def build(self, n_features, n_outputs, random_state=None):
-        """Draw the network.
+        """Draw the network, which is not trained.
 
         Parameters
         ----------
@@ -119,7 +152,7 @@ class MLP(BaseEstimator):
         standard = self.parametrization == "standard"
         with torch.inference_mode(False), torch.no_grad():
             network = self._undrawn(sizes)
-            for index, deviations in enumerate(self._deviations(sizes)):
+            for index, deviations in enumerate(self.deviations(sizes)):
                 layer = cast(nn.Linear, network.get_submodule(f"layer{index}"))
                 draw = _orthogonal_gaussian if index < len(sizes) - 2 else _signs
                 layer.weight.copy_(draw(layer.out_features, layer.in_features, generator))
@@ -175,6 +208,7 @@ class MLP(BaseEstimator):
         dtype="auto",
         n_jobs=None,
         n_outputs=1,
+        progress=silent,
     ):
         """Tangent kernels (`sklearn_nftk.kernels.KernelSource`) of a network for data like X.
 
@@ -182,9 +216,15 @@ class MLP(BaseEstimator):
         ----------
         X : array-like of shape (n, d)
             The training set.
-        y, sample_weight, n_outputs
-            Of no influence: nothing is trained, and an untrained network has one output, because
-            in the infinite limit all outputs share one kernel.
+        y : ndarray of int, shape (n,), or of float, shape (n,) or (n, n_targets), default=None
+            Class codes, or real targets, that the network is trained on.
+        sample_weight : ndarray of shape (n,), default=None
+            Of the rows in training.
+        n_outputs : int, default=1
+            Of a trained network. An untrained one has one output, because in the infinite limit
+            all outputs share one kernel.
+        progress : callable
+            Told of each epoch.
         seed : int, default=0
             Used when the specification has no `random_state` of its own.
         layers, outputs, device, dtype, n_jobs
@@ -195,8 +235,11 @@ class MLP(BaseEstimator):
         TangentKernels
         """
         X = check_batch(X, allow_nd=False)
+        self._validate()
         return tangent_kernels(
-            self.build(X.shape[1], 1, seed),
+            trained_mlp(self, X, y, sample_weight, seed, n_outputs, device, progress)
+            if self.is_trained
+            else self.build(X.shape[1], 1, seed),
             X,
             layers=layers,
             outputs=outputs,
@@ -213,7 +256,7 @@ class MLP(BaseEstimator):
     def _undrawn(self, sizes):
         """The network, whose parameters have no values yet."""
         modules: OrderedDict[str, nn.Module] = OrderedDict()
-        for index, (weight_std, bias_std) in enumerate(self._deviations(sizes)):
+        for index, (weight_std, bias_std) in enumerate(self.deviations(sizes)):
             if index:
                 modules[f"activation{index - 1}"] = ACTIVATIONS[self.activation]()
             fans = sizes[index : index + 2]
@@ -229,8 +272,8 @@ class MLP(BaseEstimator):
             modules[f"layer{index}"] = layer
         return nn.Sequential(modules).eval()
 
-    def _deviations(self, sizes):
-        """Standard deviations ``(weight, bias)`` of each parameter layer."""
+    def deviations(self, sizes):
+        """Standard deviations ``(weight, bias)`` of each parameter layer, for widths of layers."""
         n_layers = len(sizes) - 1
         weights = per_layer(self.weight_variance, n_layers, "weight_variance")
         biases = per_layer(self.bias_variance, n_layers, "bias_variance")
@@ -258,6 +301,16 @@ class MLP(BaseEstimator):
             raise ValueError(
                 f"parametrization must be 'ntk' or 'standard', got {self.parametrization!r}."
             )
+        for name, least in (("max_epochs", 0), ("batch_size", 1)):
+            value = getattr(self, name)
+            if not (isinstance(value, Integral) and int(value) >= least):
+                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}.")
+        if not (isinstance(self.lr, Real) and float(self.lr) > 0):
+            raise ValueError(f"lr must be a number > 0, got {self.lr!r}.")
+        if not (isinstance(self.weight_decay, Real) and float(self.weight_decay) >= 0):
+            raise ValueError(f"weight_decay must be a number >= 0, got {self.weight_decay!r}.")
+        if not isinstance(self.early_stopping, (bool, np.bool_)):
+            raise ValueError(f"early_stopping must be a bool, got {self.early_stopping!r}.")
 
 
 def _gaussian(n_rows, n_columns, generator):

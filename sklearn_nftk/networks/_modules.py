@@ -1,12 +1,14 @@
-"""Specifications of what the user has: a torch module, or a function that makes one."""
+"""Specifications of what the user has: a module, a net of skorch, or a function that makes one."""
 
 import inspect
 
+from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from ..tangents import group_layers
 from ..utils._arrays import check_batch
 from ._drawing import initialise_lazy_modules, private_copy, seeded
+from ._skorch import SkorchSpecification, unwrapped
 from ._tangents import tangent_kernels
 
 
@@ -91,7 +93,12 @@ class FunctionSpecification(ModuleSpecification):
 
 
 def recognised(network):
-    """Return the specification of a module or a function, None for anything else."""
+    """Return the specification of a module, a net or a function, None for anything else."""
+    if isinstance(network, FrozenEstimator):  # which keeps a fitted net fitted in clones
+        network = network.estimator
+    network = unwrapped(network)
+    if isinstance(network, SkorchSpecification):
+        return network
     if isinstance(network, nn.Module):
         return ModuleSpecification(network)
     if callable(network) and (not isinstance(network, type) or issubclass(network, nn.Module)):

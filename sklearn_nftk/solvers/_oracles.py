@@ -42,7 +42,7 @@ class RidgeOracle:
         self.C = C
 
     def __call__(self, weights):
-        a = ridge_coefficients(self.kernels.combined(weights), self.Y, self.s, self.C)
+        a, _ = ridge_coefficients(self.kernels.combined(weights), self.Y, self.s, self.C)
         quadratics = self.kernels.quadratics(a).sum(axis=1)
         # C sum_i s_i r_i^2 with the residuals r_i = a_i / (2 C s_i)
         loss = np.sum(a**2 / self.s[:, None]) / (4 * self.C)

@@ -63,7 +63,7 @@ def ridge(K, Y, s, C):
 
 
 def ridge_coefficients(K, Y, s, C):
-    """Dual coefficients alone, for a third of the work of `ridge`.
+    """Dual coefficients and intercepts alone, for a third of the work of `ridge`.
 
     Parameters
     ----------
@@ -77,15 +77,17 @@ def ridge_coefficients(K, Y, s, C):
 
     Returns
     -------
-    ndarray of shape (n, k)
+    dual_coef : ndarray of shape (n, k)
+    intercept : ndarray of shape (k,)
     """
     q = np.sqrt(s)
     factor, restored = _factor(K, q, C)
     if factor is None:
         spectrum = _Spectrum(restored, Y, q)
-        return next(spectrum.solve(Y, q, [C])).dual_coef
+        return next(spectrum.solve(Y, q, [C]))[:2]
     Nq, NY = _solve_factored(factor, Y, q)
-    return q[:, None] * _bordered(Nq, NY, q)[0]
+    alpha, intercept = _bordered(Nq, NY, q)
+    return q[:, None] * alpha, intercept
 
 
 def ridge_path(K, Y, s, grid=C_GRID):

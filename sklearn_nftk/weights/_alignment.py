@@ -120,9 +120,10 @@ def auto_shrinkage(problem, weights, uniform):
 
 
 def _loo_errors(problem, weights, uniform):
-    """Squared leave-one-out residuals for each share, shape (shares, n, n_decisions)."""
+    """Squared residuals of rows not learned from, for each share: (shares, n, n_decisions)."""
     mixtures = [(1 - share) * weights + share * uniform for share in _SHRINKAGES]
     fixed = problem.options.loss == "squared" and not isinstance(problem.options.C, str)
     middle = mixtures[len(mixtures) // 2]
     C = min(problem.options.C, problem.largest_C) if fixed else problem.loo_C(middle)
-    return np.array([(problem.Y - problem.ridge(mixed, C).loo_scores) ** 2 for mixed in mixtures])
+    scores = [problem.held_out(mixed, C).scores for mixed in mixtures]
+    return np.square(problem.Y - np.array(scores))

@@ -1,0 +1,140 @@
+"""Training of networks, by skorch: rows and targets in, the parameters of a module out."""
+
+import numpy as np
+import torch
+
+from ..utils._progress import silent
+from ._drawing import as_input, seeded
+
+# Rows that stand for weights are at most so many times the distinct rows.
+_MOST_COPIES = 4
+
+
+def import_skorch():
+    """Import skorch, which is needed where something is trained.
+
+    Raises
+    ------
+    ImportError
+        That names the extra which installs it.
+    """
+    try:
+        import skorch
+    except ImportError as error:
+        raise ImportError(
+            "Training a network needs skorch: pip install 'sklearn-nftk[train]'."
+        ) from error
+    return skorch
+
+
+def train(net, X, y, sample_weight=None, seed=0, progress=silent):
+    """Train a skorch net on rows that count by their weights.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Not trained yet, and not anybody else's.
+    X : ndarray of shape (n, ...)
+    y : ndarray of int, shape (n,), or of float, shape (n,) or (n, n_targets)
+        Class codes, or real targets.
+    sample_weight : ndarray of shape (n,), default=None
+        Rows are repeated in proportion, see `repetitions`.
+    seed : int
+        Of the global generators, which skorch and torch draw from.
+    progress : callable
+        See `utils._progress`; told of each epoch.
+
+    Returns
+    -------
+    torch.nn.Module
+        The module of the net, trained.
+
+    Raises
+    ------
+    ValueError
+        If training fails or diverges.
+    """
+    if y is None:
+        raise ValueError("network: it is trained in fit, and that needs y.")
+    rows = np.arange(len(X)) if sample_weight is None else repetitions(sample_weight, seed)
+    epochs = progress(max(1, net.max_epochs), "training")
+    with seeded(seed), torch.enable_grad(), epochs as bar:
+        try:
+            net.initialize()
+            net.callbacks_.append(("epochs", _epoch_callback(bar)))
+            _fit(net, as_input(net.module_, X[rows]), _targets(net, y[rows]))
+        except Exception as error:  # whatever the module, its criterion or a callback raises
+            raise ValueError(
+                f"network: training failed with {type(error).__name__}: {error}"
+            ) from error
+    for name, parameter in net.module_.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(
+                f"network: training diverged, {name!r} is not finite; a smaller lr may help."
+            )
+    return net.module_
+
+
+def repetitions(weights, seed):
+    """Rows in proportion to their weights, so that any loss and any batch size does.
+
+    Equal weights are one row each; else the smallest weight is one row, as far as all of them are
+    at most four times the rows. What is no whole number is rounded systematically, to one side or
+    the other of the proportion.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n,)
+        Positive.
+    seed : int
+
+    Returns
+    -------
+    ndarray of int
+        Ascending.
+    """
+    total = min(weights.sum() / weights.min(), _MOST_COPIES * len(weights))
+    size = max(1, round(total))
+    ends = np.cumsum(weights) / weights.sum() * size
+    start = np.random.RandomState(seed).uniform()
+    if np.allclose(ends, np.round(ends)):  # whole numbers stay what they are
+        start = 0.5
+    return np.searchsorted(ends, np.arange(size) + start)
+
+
+def _fit(net, X, y):
+    """Train as ``net.partial_fit`` does, but for a user who interrupts it.
+
+    skorch takes every KeyboardInterrupt for the end of the training; its callbacks raise it too.
+    """
+    net.notify("on_train_begin", X=X, y=y)
+    try:
+        net.fit_loop(X, y)
+    except KeyboardInterrupt as interrupt:
+        if not _raised_by_callback(interrupt):
+            raise
+    net.notify("on_train_end", X=X, y=y)
+
+
+def _raised_by_callback(interrupt):
+    traceback = interrupt.__traceback__
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    raised_in = traceback.tb_frame.f_locals.get("self")
+    return isinstance(raised_in, import_skorch().callbacks.Callback)
+
+
+def _epoch_callback(bar):
+    base = import_skorch().callbacks.Callback
+    methods = {"on_epoch_end": lambda self, net, **_: bar.update()}
+    return type("EpochProgress", (base,), methods)()
+
+
+def _targets(net, y):
+    """Targets as the criterion of a net takes them."""
+    floats = (p.dtype for p in net.module_.parameters() if p.is_floating_point())
+    dtype = next(floats, torch.get_default_dtype())
+    if np.issubdtype(y.dtype, np.integer):
+        binary = isinstance(net, import_skorch().NeuralNetBinaryClassifier)
+        return torch.as_tensor(y, dtype=dtype if binary else torch.int64)
+    return torch.as_tensor(y.reshape(len(y), -1), dtype=dtype)
