@@ -67,6 +67,8 @@ WAYS = {
     "InfiniteMLP(3)": _nftk(InfiniteMLP(3)),
     "InfiniteMLP(3), gelu, uniform": _nftk(InfiniteMLP(3, "gelu"), kernel_weights="uniform"),
     "InfiniteMLP, depth by leave-one-out": lambda seed, y: DepthByLeaveOneOut(),
+    "trained MLP, cv=4": _nftk(MLP(max_epochs=20), cv=4),
+    "trained MLP, cv=4, uniform": _nftk(MLP(max_epochs=20), cv=4, kernel_weights="uniform"),
 }
 
 

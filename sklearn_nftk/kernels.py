@@ -1,9 +1,8 @@
 """Layer kernels for any kernel method: as functions, as a transformer, and as a contract.
 
 A *kernel source* is whatever yields layer kernels. Everything downstream - statistics, weights,
-solvers, inspection - sees of it what `KernelSource` has: layer names, batches, blocks and
-diagonals. Finite networks are the first source, infinitely wide ones the second; a user's own
-takes the place of a network.
+solvers, inspection - sees of it what `KernelSource` has: layer names, batches, blocks, diagonals.
+A user's own takes the place of a network.
 """
 
 from numbers import Integral
