@@ -14,6 +14,7 @@ from ._training import import_skorch, train
 _HELD_OUT, _PATIENCE = 0.1, 10
 
 
+@torch.inference_mode(False)
 def trained_mlp(specification, X, y, sample_weight, seed, n_outputs, device, progress):
     """Draw the network of a specification and train it.
 

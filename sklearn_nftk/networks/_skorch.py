@@ -2,6 +2,7 @@
 
 import sys
 
+import torch
 from sklearn.base import clone
 
 from ..tangents import group_layers
@@ -37,7 +38,8 @@ class SkorchSpecification:
     ):
         """Tangent kernels of the trained network, see `MLP.kernel_source`."""
         X = check_batch(X)
-        network = train(clone(self.net), X, y, sample_weight, seed, progress)
+        with torch.inference_mode(False):
+            network = train(clone(self.net), X, y, sample_weight, seed, progress)
         return tangent_kernels(
             private_copy(network),
             X,
