@@ -26,13 +26,17 @@ class UsageError(ValueError):
 
 
 class Dataset(NamedTuple):
-    """Features, labels, the unfitted preparation of the features, and the shape of images."""
+    """Features, labels, the unfitted preparation of the features, and the shape of images.
+
+    `feature_names` are those of an array; a table has its own.
+    """
 
     name: str
     X: Any
     y: np.ndarray
     preparation: Any
     image_shape: tuple | None = None
+    feature_names: Any = None
 
 
 def load(name, target=None):
@@ -60,7 +64,8 @@ def load(name, target=None):
         bunch = BUILT_IN[name]()
         y = np.asarray(bunch.target_names)[bunch.target]
         image_shape = bunch.images.shape[1:] if "images" in bunch else None
-        return Dataset(name, bunch.data, y, StandardScaler(), image_shape)
+        names = list(bunch.feature_names)
+        return Dataset(name, bunch.data, y, StandardScaler(), image_shape, names)
     return _load_csv(Path(name), target)
 
 

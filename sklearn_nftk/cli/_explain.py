@@ -23,7 +23,9 @@ DEFAULT_PAGE = "report.html"
 class Report(NamedTuple):
     """Path of the page, accuracy on the samples not trained on, and the rows explained.
 
-    `fidelity` is a sentence on how well the machine stands for its network; empty without one.
+    `rows` are those of the data as they were read, from 0: the first one below the header of a
+    CSV file. `fidelity` is a sentence on how well the machine stands for its network; empty
+    without one.
     """
 
     path: Path
@@ -60,7 +62,8 @@ def run_explain(options):
     )
     if report.fidelity:
         print(report.fidelity)
-    print(f"{len(report.rows)} decisions explained in {report.path}")
+    rows = ", ".join(map(str, report.rows))
+    print(f"{len(report.rows)} decisions explained in {report.path}: rows {rows}, from 0")
 
 
 def write_report(dataset, network, path, *, n_samples, n_resamples, random_state, advance):
@@ -93,8 +96,9 @@ def write_report(dataset, network, path, *, n_samples, n_resamples, random_state
     train, test = train_test_split(
         np.arange(len(dataset.y)), stratify=dataset.y, random_state=random_state
     )
-    X, y = _rows(dataset.X, train), dataset.y[train]
-    X_test, y_test = _rows(dataset.X, test), dataset.y[test]
+    table = _table(dataset)
+    X, y = table.iloc[train], dataset.y[train]
+    X_test, y_test = table.iloc[test], dataset.y[test]
     classifier = MultiLayerNTKClassifier(network, random_state=random_state)
     model = make_pipeline(clone(dataset.preparation), classifier).fit(X, y)
     advance()
@@ -112,24 +116,26 @@ def write_report(dataset, network, path, *, n_samples, n_resamples, random_state
     pictures = {}
     if dataset.image_shape is not None:
         pictures = {
-            "images": X_test[chosen].reshape(-1, *dataset.image_shape),
-            "train_images": X.reshape(-1, *dataset.image_shape),
+            "images": X_test.iloc[chosen].to_numpy().reshape(-1, *dataset.image_shape),
+            "train_images": X.to_numpy().reshape(-1, *dataset.image_shape),
         }
     explain(
         model,
-        _rows(X_test, chosen),
+        X_test.iloc[chosen],
         path,
+        X_train=X,
         y=y_test[chosen],
         labels=y,
         ablation=ablation,
         fidelity=fidelity,
         stability=stability,
-        title=f"{dataset.name}: what layers and training examples contributed",
+        title=f"{dataset.name}: what layers and training examples contributed (rows from 0)",
         **pictures,
     )
     advance()
     sentence = "" if fidelity is None else fidelity_sentence(model, fidelity)
-    return Report(path, float(right.mean()), len(train), len(test), test[chosen], sentence)
+    rows = X_test.index[chosen].to_numpy()
+    return Report(path, float(right.mean()), len(train), len(test), rows, sentence)
 
 
 def _check(dataset, n_samples, n_resamples):
@@ -150,8 +156,13 @@ def _check(dataset, n_samples, n_resamples):
         raise UsageError(f"--resamples must not be negative, got {n_resamples}")
 
 
-def _rows(X, rows):
-    return X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+def _table(dataset):
+    """Features as a DataFrame, whose index is the number of the row where it was read."""
+    import pandas as pd
+
+    if isinstance(dataset.X, pd.DataFrame):
+        return dataset.X
+    return pd.DataFrame(dataset.X, columns=dataset.feature_names)
 
 
 def _some_of_each(right, n, random_state):

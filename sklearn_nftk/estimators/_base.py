@@ -12,7 +12,7 @@ from ._diagram import fitted_layers
 from ._training_set import training_set
 
 # Attributes that not every fit sets: those of an earlier fit would be wrong.
-_NOT_ALWAYS_SET = ("dual_gap_", "loo_scores_", "oof_scores_", "temperature_")
+_NOT_ALWAYS_SET = ("dual_gap_", "index_fit_", "loo_scores_", "oof_scores_", "temperature_")
 
 
 class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
@@ -54,8 +54,11 @@ class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
                 "none; use another normalize or other kernel_weights."
             )
 
-    def _keep(self, fitted, training):
-        """Set what a fit leaves behind; copies of a row share its coefficients."""
+    def _keep(self, fitted, training, ids=None):
+        """Set what a fit leaves behind; copies of a row share its coefficients.
+
+        `ids` are those of the rows of X and y, shape (n_samples,), where they have any.
+        """
         for name in _NOT_ALWAYS_SET:
             self.__dict__.pop(name, None)
         self._fitted = fitted
@@ -71,6 +74,8 @@ class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
         self.layer_alignment_ = self._squeezed(fitted.layer_alignment)
         self.target_alignment_ = fitted.target_alignment
         self.mean_contributions_ = fitted.mean_contributions
+        if ids is not None:
+            self.index_fit_ = ids[training.kept]
         if fitted.dual_gap is not None:
             self.dual_gap_ = fitted.dual_gap
         if fitted.held_out_scores is not None:

@@ -123,6 +123,10 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     C_ : float
     X_fit_ : ndarray of shape (n_fit, n_features)
         Training rows of positive weight, all copies of a row included.
+    index_fit_ : ndarray of shape (n_fit,)
+        Index of these rows in the table of the user, by which reports name them: that of X, or
+        where X has none (an array, as most steps of a pipeline make of a DataFrame) that of y.
+        Absent where neither has one.
     loo_scores_ : ndarray of shape (n_fit, n_decisions)
         Leave-one-out decision values, exact for fixed weights, scales, codes and C (squared loss
         only). Identical rows are left out together. Of a network that has seen the labels they

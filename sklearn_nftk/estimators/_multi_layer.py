@@ -8,6 +8,7 @@ from ..learner import array_keys, learn
 from ..networks import NetworkParameter, allow_nd, is_trained, make_source, validated
 from ..utils._memory import working_memory
 from ..utils._progress import fit_progress, progress
+from ..utils._row_ids import row_ids
 from ..utils._sklearn import fit_context
 from ._base import BaseKernelMachine
 from ._cross_fitting import folds_of
@@ -92,7 +93,7 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
             self.X_fit_ = distinct if no_copies else rows[training.kept]
             self._first, self._allow_nd = training.rows.first, allow_nd(self.network)
             self._folds = folds
-            self._keep(fitted, training)
+            self._keep(fitted, training, row_ids(X, y))
             self._remember(batch)
         return self
 

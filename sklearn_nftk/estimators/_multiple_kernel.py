@@ -8,6 +8,7 @@ from ..grams import StoredGrams
 from ..learner import kernel_keys, learn
 from ..utils._memory import require_memory
 from ..utils._progress import fit_progress
+from ..utils._row_ids import row_ids
 from ..utils._sklearn import fit_context, validate_data
 from ..utils._tiles import upper_tiles
 from ._base import BaseKernelMachine
@@ -63,7 +64,7 @@ class _BaseMultipleKernel(BaseKernelMachine):
             problem = training.problem(grams, self._options())
             fitted = learn(problem, report)  # -> statistics -> weights -> dual coefficients
             self._columns = None if len(training.first) == len(stack) else training.first
-            self._keep(fitted, training)
+            self._keep(fitted, training, row_ids(X, y))
         return self
 
     def _check_parameters(self, training):
@@ -153,7 +154,7 @@ class MultipleKernelClassifier(KernelClassifierMixin, _BaseMultipleKernel):
     layer_names_ : list of str
         "kernel0", "kernel1", ...
     layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_, temperature_, \
-            class_codes_
+            class_codes_, index_fit_
         As in :class:`MultiLayerNTKClassifier`, with kernels for layers.
     layer_alignment_, target_alignment_, mean_contributions_, dual_gap_, n_iter_
         Likewise.
@@ -219,7 +220,8 @@ class MultipleKernelRegressor(KernelRegressorMixin, _BaseMultipleKernel):
     Attributes
     ----------
     n_features_in_ : int
-    layer_names_, layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_
+    layer_names_, layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_, \
+            index_fit_
         As in :class:`MultipleKernelClassifier`, with targets for decisions.
     layer_alignment_, target_alignment_, mean_contributions_, dual_gap_, n_iter_
         Likewise.

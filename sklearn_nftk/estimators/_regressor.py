@@ -32,7 +32,7 @@ class MultiLayerNTKRegressor(KernelRegressorMixin, BaseMultiLayerNTK):
 
     Attributes
     ----------
-    n_features_in_, feature_names_in_, network_, networks_, X_fit_
+    n_features_in_, feature_names_in_, network_, networks_, X_fit_, index_fit_
         As in :class:`MultiLayerNTKClassifier`.
     layer_names_, layer_scales_, kernel_weights_, dual_coef_, intercept_, C_, loo_scores_, \
             oof_scores_

@@ -1,9 +1,6 @@
 """One HTML page about a fitted machine and its decisions on a handful of samples."""
 
-import base64
 import html
-import os
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +8,17 @@ from sklearn.base import is_classifier
 
 from .._version import __version__
 from ..estimators import fitted
+from ..utils._row_ids import id_text
 from ._fidelity import fidelity_sentence, has_network, network_fidelity
-from ._unwrap import decision_names, final_estimator, layer_labels
+from ._html import page, picture, scrolled, section, table, write
+from ._unwrap import (
+    decision_names,
+    final_estimator,
+    input_names,
+    layer_labels,
+    training_ids,
+    transformed,
+)
 from .plots import (
     KernelAlignmentDisplay,
     LayerContributionsDisplay,
@@ -24,20 +30,6 @@ from .plots import (
 MOST_SAMPLES = 50
 # Features of a sample that are listed.
 _MOST_FEATURES = 100
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto;
-       padding: 0 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-top: 1px solid #ccc;
-       padding-top: 1.5rem; }
-img { max-width: 100%; display: block; margin: 1rem auto; }
-table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.15rem 0.6rem; text-align: right; border-bottom: 1px solid #eee; }
-th { text-align: left; } .scroll { overflow-x: auto; } .wrong { color: #b3430a; }
-summary { cursor: pointer; color: #555; } nav a { margin-right: 1rem; white-space: nowrap; }
-.note { color: #555; font-size: 0.9rem; }
-@media print { nav { display: none; } h2 { break-before: page; } }
-"""
 
 
 def explain(
@@ -56,12 +48,16 @@ def explain(
     top=5,
     threshold=0.95,
     title=None,
+    X_train=None,
+    index=None,
+    train_index=None,
 ):
     """Write a page that explains the decisions on a handful of samples.
 
     The page holds all its pictures and needs no network to be read: the weights of the layers and
     how alike their kernels are, then for each sample what each layer and which training examples
-    contributed, in pictures and tables. Needs matplotlib and pandas.
+    contributed, in pictures and tables. Samples and training examples are named by their ids: the
+    index of the table that they are rows of. Needs matplotlib and pandas.
 
     Parameters
     ----------
@@ -91,6 +87,15 @@ def explain(
         Centred alignment from which layers are marked as interchangeable.
     title : str, default=None
         None is made from the name of the estimator.
+    X_train : array-like of shape (n_fit, n_features), default=None
+        The training rows of positive weight as the estimator takes them. Features of the training
+        examples that spoke for a sample are listed beside its own. None takes ``X_fit_``, unless
+        the earlier steps of a pipeline made that.
+    index : array-like of shape (n_samples,), default=None
+        Ids of the samples. None takes the index of X, or positions where X has none.
+    train_index : array-like of shape (n_fit,), default=None
+        Ids of the training rows of positive weight. None takes ``index_fit_`` of the estimator,
+        else the index of `X_train` or of `labels`, or positions where none is there.
 
     Returns
     -------
@@ -100,7 +105,8 @@ def explain(
     Raises
     ------
     ValueError
-        If there are more than 50 samples, or y, labels or pictures do not fit them.
+        If there are more than 50 samples, or y, labels, ids, pictures or `X_train` do not fit
+        them.
 
     Examples
     --------
@@ -130,7 +136,9 @@ def explain(
         estimator, stability=stability, threshold=threshold
     )
     alignment = KernelAlignmentDisplay.from_estimator(estimator, threshold=threshold)
-    layers = LayerContributionsDisplay.from_estimator(estimator, X, y=y, threshold=threshold)
+    layers = LayerContributionsDisplay.from_estimator(
+        estimator, X, y=y, threshold=threshold, index=index
+    )
     examples = TrainingContributionsDisplay.from_estimator(
         estimator,
         X,
@@ -139,38 +147,46 @@ def explain(
         images=images,
         train_images=train_images,
         image_shape=image_shape,
+        index=index,
+        train_index=training_ids(machine, X_train, labels, train_index=train_index),
     )
+    features = _features(estimator, X, X_train, examples)
     verdicts = _verdicts(estimator, X, y)
     parts = [
         f"<h1>{html.escape(title)}</h1>",
-        _contents(n_samples, ablation is not None),
-        _machine(machine),
+        _contents(layers.index, ablation is not None),
+        _machine(machine, examples.train_index is not None),
         _weights(machine, weights, stability, fidelity),
         _alignment(alignment),
         "" if ablation is None else _ablation(machine, ablation),
     ]
     for i, verdict in enumerate(verdicts):
-        parts += _sample(i, verdict, layers, examples, _features(X, machine, i))
-    _write(path, _page(title, "\n".join(parts)))
+        parts += _sample(i, verdict, layers, examples, features[i])
+    write(path, page(title, "\n".join(parts)))
     return path
 
 
 # -- parts of the page ------------------------------------------------------------------------
 
 
-def _contents(n_samples, has_ablation):
+def _contents(ids, has_ablation):
     links = [("machine", "The machine"), ("weights", "Layer weights"), ("alignment", "Kernels")]
     links += [("ablation", "Ablation")] * has_ablation
-    links += [(f"sample{i}", f"Sample {i}") for i in range(n_samples)]
+    links += [(f"sample{i}", _heading(row_id)) for i, row_id in enumerate(ids)]
     return "<nav>" + " ".join(f'<a href="#{to}">{name}</a>' for to, name in links) + "</nav>"
 
 
-def _machine(machine):
+def _heading(row_id):
+    return html.escape(f"Sample {id_text(row_id)}")
+
+
+def _machine(machine, has_ids):
     options = fitted(machine).options
     method = options.kernel_weights
     rows = {
         "estimator": repr(machine),
-        "training examples": machine.dual_coef_.shape[1],
+        "training examples": f"{machine.dual_coef_.shape[1]}, named by "
+        + ("the index of their table" if has_ids else "position, from 0"),
         "decisions": ", ".join(decision_names(machine)),
         "layers": ", ".join(layer_labels(machine)),
         "kernel weights": method if isinstance(method, str) else "given",
@@ -202,7 +218,7 @@ def _weights(machine, display, stability, fidelity):
         text += f" Intervals are of {len(stability.weights)} bootstrap resamples."
     if fidelity is not None:
         text += f" {fidelity_sentence(machine, fidelity)}"
-    return _section("weights", "Layer weights", text, display.plot(), display.frame())
+    return section("weights", "Layer weights", text, display.plot(), display.frame())
 
 
 def _alignment(display):
@@ -218,9 +234,7 @@ def _alignment(display):
             f" Interchangeable here: {names}. How weight is divided within such a group says "
             "nothing about its layers."
         )
-    return _section(
-        "alignment", "How alike the kernels are", text, display.plot(), display.frame()
-    )
+    return section("alignment", "How alike the kernels are", text, display.plot(), display.frame())
 
 
 def _ablation(machine, ablation):
@@ -234,23 +248,21 @@ def _ablation(machine, ablation):
     frame = pd.DataFrame(scores, layer_labels(machine))
     return (
         "<h2 id='ablation'>Scores without each layer</h2>"
-        f"<p>With all layers the score is {ablation.score:.4g}.</p>{_scrolled(frame)}"
+        f"<p>With all layers the score is {ablation.score:.4g}.</p>{scrolled(frame)}"
     )
 
 
 def _sample(i, verdict, layers, examples, features):
-    own = layers.frame().xs(i, level="sample")
-    nearest = examples.frame()
+    heading = _heading(layers.index[i])
+    own = layers.frame(sample=i).droplevel("sample")
+    nearest = examples.frame(sample=i).drop(columns="sample")
     return [
-        f"<h2 id='sample{i}'>Sample {i}: {verdict}</h2>",
+        f"<h2 id='sample{i}'>{heading}: {verdict}</h2>",
         features,
-        _picture(layers.plot(sample=i), f"contributions of the layers to sample {i}"),
-        _table("contributions of the layers", own),
-        _picture(examples.plot(sample=i), f"training examples that spoke for sample {i}"),
-        _table(
-            "training examples",
-            nearest[nearest["sample"] == i].drop(columns="sample").set_index("index"),
-        ),
+        picture(layers.plot(sample=i), "contributions of the layers to the sample"),
+        table("contributions of the layers", own),
+        picture(examples.plot(sample=i), "training examples that spoke for the sample"),
+        table("training examples", nearest.set_index("index")),
     ]
 
 
@@ -278,62 +290,51 @@ def _shown(value):
     return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
 
 
-def _features(X, machine, i):
-    """The values of a tabular sample, by name where features have names."""
+def _features(estimator, X, X_train, examples):
+    """For each sample a table of its features and those of the training examples shown with it.
+
+    Empty where samples are no rows of a table.
+    """
     import pandas as pd
 
+    machine = final_estimator(estimator)
+    n_fit = machine.dual_coef_.shape[1]
+    if X_train is not None and len(X_train) != n_fit:
+        raise ValueError(
+            f"X_train has {len(X_train)} rows for {n_fit} training rows of positive weight."
+        )
     is_kernel = not hasattr(machine, "X_fit_")
     if is_kernel or np.ndim(X) != 2 or np.shape(X)[1] > _MOST_FEATURES:
-        return ""
-    names = getattr(X, "columns", [f"feature {j}" for j in range(np.shape(X)[1])])
-    row = X.iloc[i] if hasattr(X, "iloc") else np.asarray(X)[i]
-    return _table("features", pd.DataFrame({"value": list(row)}, list(names)))
+        return [""] * len(X)
+    if X_train is None and transformed(estimator, X) is X:
+        X_train = machine.X_fit_
+    if X_train is not None:
+        _check_features(X_train, X)
+    if examples.images is not None and examples.train_images is not None:
+        X_train = None  # they are to be seen
+    names, tables = input_names(estimator, X), []
+    train_ids = range(n_fit) if examples.train_index is None else examples.train_index
+    for i, row_id in enumerate(examples.index):
+        rows, heads = [_row(X, i)], [("sample", id_text(row_id))]
+        sides = zip(examples.sides[i], examples.indices[i], strict=True)
+        for side, j in ((side, j) for side, near in sides for j in near[near >= 0]):
+            if X_train is not None:
+                rows.append(_row(X_train, j))
+                heads.append((side, id_text(train_ids[j])))
+        frame = pd.DataFrame(dict(enumerate(rows)), names)
+        frame.columns = ["value"] if X_train is None else pd.MultiIndex.from_tuples(heads)
+        tables.append(table("features", frame))
+    return tables
 
 
-# -- pieces -------------------------------------------------------------------------------------
+def _check_features(X_train, X):
+    columns = [list(getattr(rows, "columns", ())) for rows in (X_train, X)]
+    if np.shape(X_train)[1:] != np.shape(X)[1:] or (all(columns) and columns[0] != columns[1]):
+        raise ValueError(
+            "X_train must have the features of X in their order; got shape "
+            f"{np.shape(X_train)} for {np.shape(X)}."
+        )
 
 
-def _section(anchor, heading, text, display, frame):
-    return (
-        f"<h2 id='{anchor}'>{heading}</h2><p>{html.escape(text)}</p>"
-        f"{_picture(display, heading)}{_table('numbers', frame)}"
-    )
-
-
-def _picture(display, description):
-    """The figure of a Display as part of the page."""
-    import matplotlib.pyplot as plt
-
-    buffer = BytesIO()
-    display.figure_.savefig(buffer, format="png", dpi=110)
-    plt.close(display.figure_)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(description)}" src="data:image/png;base64,{data}">'
-
-
-def _table(summary, frame):
-    return f"<details><summary>{summary}</summary>{_scrolled(frame)}</details>"
-
-
-def _scrolled(frame):
-    table = frame.to_html(border=0, float_format="{:.4g}".format)
-    return f"<div class='scroll'>{table}</div>"
-
-
-def _page(title, body):
-    return (
-        "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body>{body}</body></html>\n"
-    )
-
-
-def _write(path, text):
-    """Replace the file once all is written, so that nobody ever reads half a page."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _row(X, i):
+    return list(X.iloc[i] if hasattr(X, "iloc") else np.asarray(X)[i])

@@ -38,6 +38,9 @@ def training_contributions(estimator, X, *, per_layer=False, top=None):
 
         indices : ndarray of int, shape (n_samples, n_decisions, top)
             Training rows, the largest absolute contribution first.
+        index : ndarray of shape (n_samples, n_decisions, top)
+            Their ids in the table of the user, ``index_fit_[indices]``; only where the estimator
+            has that attribute.
         contributions : ndarray of shape (n_samples, n_decisions, top[, n_layers])
             What they contributed.
 
@@ -91,7 +94,12 @@ def training_contributions(estimator, X, *, per_layer=False, top=None):
             result[rows, c] = _contributions(
                 planes, coefficients[c], dual_coef, per_layer=per_layer
             )
-    return result if top is None else Bunch(indices=indices, contributions=result)
+    if top is None:
+        return result
+    found = Bunch(indices=indices, contributions=result)
+    if hasattr(machine, "index_fit_"):
+        found["index"] = machine.index_fit_[indices]
+    return found
 
 
 def _contributions(planes, coefficients, dual_coef, *, per_layer=False):

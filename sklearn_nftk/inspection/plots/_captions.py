@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from ._drawing import MINUS, numbers
+from ._drawing import MINUS, numbers, sample_name
 
 
 class Captions:
     """Texts about the contributions that a `LayerContributionsDisplay` holds.
 
-    Decisions are given by their index c, samples by their index; a sample of None stands for all.
+    Decisions are given by their index c, samples by their position; a sample of
+    None stands for all.
     """
 
     def __init__(self, display):
@@ -18,6 +19,7 @@ class Captions:
         self.decision_names = display.decision_names
         self.class_names = display.class_names
         self.y = display.y
+        self.index = display.index
 
     def members(self, c):
         """Mask of the samples of the class that decision c speaks for: true, else predicted."""
@@ -89,7 +91,7 @@ class Captions:
             true = self.y[sample]
             known = true if self.class_names else ", ".join(numbers(*np.ravel(true)))
             words.append(f"true {known}")
-        title = f"layer contributions on sample {sample}"
+        title = f"layer contributions on {sample_name(self.index[sample])}"
         return ": ".join([title, ", ".join(words)]) if words else title
 
     def _predicted(self):

@@ -5,7 +5,7 @@ from sklearn.base import is_classifier
 
 from .._contributions import layer_contributions
 from .._similarity import kernel_similarity
-from .._unwrap import decision_names, final_estimator, layer_labels
+from .._unwrap import decision_names, final_estimator, layer_labels, sample_ids
 from ._captions import Captions
 from ._drawing import (
     AGAINST,
@@ -56,6 +56,8 @@ class LayerContributionsDisplay:
         Interchangeable layers, as of :func:`kernel_similarity`.
     threshold : float, default=0.95
         Centred alignment from which layers count as interchangeable.
+    index : sequence of length n_samples, default=None
+        Ids of the samples. None is their positions.
 
     Attributes
     ----------
@@ -88,6 +90,7 @@ class LayerContributionsDisplay:
         y=None,
         groups=(),
         threshold=0.95,
+        index=None,
     ):
         self.contributions = contributions
         self.mean_decisions = mean_decisions
@@ -97,11 +100,12 @@ class LayerContributionsDisplay:
         self.y = y
         self.groups = groups
         self.threshold = threshold
+        self.index = range(len(contributions)) if index is None else index
         self.decision_kind = "target" if class_names is None else "class"
         self.decisions = mean_decisions + contributions.sum(axis=2)
 
     @classmethod
-    def from_estimator(cls, estimator, X, *, y=None, threshold=0.95):
+    def from_estimator(cls, estimator, X, *, y=None, threshold=0.95, index=None):
         """Compute the contributions of the layers to the decisions on X.
 
         Parameters
@@ -112,6 +116,9 @@ class LayerContributionsDisplay:
             True classes or targets, to be shown beside the predicted ones.
         threshold : float in [0, 1], default=0.95
             Centred alignment from which layers are marked as interchangeable.
+        index : array-like of shape (n_samples,), default=None
+            Ids of the samples, by which they are named. None takes the index of X, or positions
+            where X has none.
 
         Returns
         -------
@@ -120,7 +127,7 @@ class LayerContributionsDisplay:
         Raises
         ------
         ValueError
-            If y has not one entry for each sample.
+            If y or index has not one entry for each sample.
         """
         machine = final_estimator(estimator)
         contributions = layer_contributions(estimator, X, baseline="mean")
@@ -131,6 +138,8 @@ class LayerContributionsDisplay:
             classes = [str(label) for label in machine.classes_]
             if y is not None:
                 y = [str(label) for label in np.asarray(y).astype(machine.classes_.dtype)]
+        elif y is not None:
+            y = np.asarray(y)
         return cls(
             contributions,
             mean_decisions=machine.mean_contributions_.sum(axis=1) + machine.intercept_,
@@ -140,28 +149,34 @@ class LayerContributionsDisplay:
             y=y,
             groups=kernel_similarity(machine, threshold=threshold).groups,
             threshold=threshold,
+            index=sample_ids(X, len(contributions), index),
         )
 
-    def frame(self):
+    def frame(self, *, sample=None):
         """Return the numbers behind the picture.
+
+        Parameters
+        ----------
+        sample : int, default=None
+            As in `plot`.
 
         Returns
         -------
         pandas.DataFrame
-            Samples and decisions, by layers. Each row adds up: layers and "mean decision" give
-            "decision".
+            Samples, by their ids, and decisions, by layers. Each row adds up: layers and "mean
+            decision" give "decision".
         """
         import pandas as pd
 
-        n_samples, _, n_layers = self.contributions.shape
+        samples = range(len(self.index)) if sample is None else [sample]
         index = pd.MultiIndex.from_product(
-            [range(n_samples), self.decision_names], names=["sample", self.decision_kind]
+            [[self.index[i] for i in samples], self.decision_names],
+            names=["sample", self.decision_kind],
         )
-        frame = pd.DataFrame(
-            self.contributions.reshape(-1, n_layers), index, list(self.layer_names)
-        )
-        frame["mean decision"] = np.tile(self.mean_decisions, n_samples)
-        frame["decision"] = self.decisions.ravel()
+        contributions = self.contributions[samples].reshape(len(index), -1)
+        frame = pd.DataFrame(contributions, index, list(self.layer_names))
+        frame["mean decision"] = np.tile(self.mean_decisions, len(samples))
+        frame["decision"] = self.decisions[samples].ravel()
         return frame
 
     def plot(self, ax=None, *, sample=None, decisions=None, max_decisions=10):
@@ -176,7 +191,7 @@ class LayerContributionsDisplay:
         ax : matplotlib Axes, default=None
             One of a grid, whose place the panels take. None makes a figure.
         sample : int, default=None
-            None shows all samples.
+            Position in X. None shows all samples.
         decisions : sequence of int, default=None
             The decisions to show. None shows all up to `max_decisions`; of more, the largest on
             the sample and its true class, the classes predicted most often, or the targets that

@@ -7,6 +7,8 @@ from string import ascii_lowercase
 
 import numpy as np
 
+from ...utils._row_ids import id_text
+
 # The ends of the diverging map PuOr of ColorBrewer, which colour-blind readers can tell apart.
 DIVERGING = "PuOr"
 FOR, AGAINST, NEUTRAL = "#5e3c99", "#e66101", "0.45"
@@ -18,6 +20,8 @@ _SMALLEST_NAME = 6.0
 _SMALL_NAME = 8.0  # names that do not fit at this size are turned
 _NUMBER_SIZES = (9, 8, 7)
 _NOTE_SIZE = 9
+# Characters of an id: names of rows must leave room for the rest.
+_LONGEST_ID = 20
 # Height of a line, of the size of its font.
 _LINE = 1.25
 
@@ -43,6 +47,25 @@ def marks_note(groups, threshold):
 def _letter(index):
     repeats, index = divmod(index, len(ascii_lowercase))
     return ascii_lowercase[index] * (repeats + 1)
+
+
+def sample_name(row_id):
+    """Name of a sample that was asked about."""
+    return f"sample {_short_id(row_id)}"
+
+
+def example_name(row_id):
+    """Name of a training example."""
+    text = _short_id(row_id)
+    return f"#{text}" if text.isdigit() else text
+
+
+def _short_id(row_id):
+    text = " ".join(id_text(row_id).split())
+    if len(text) > _LONGEST_ID:
+        half = _LONGEST_ID // 2  # names are often told apart by their ends
+        text = f"{text[:half]}…{text[1 - half :]}"
+    return text.replace("$", r"\$")  # no formulas
 
 
 # -- pieces of figures ----------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from sklearn.utils import check_scalar
 
 from ...estimators import validated_test_set
 from .._features import decisions_by_layer, feature_contributions
-from .._unwrap import decision_names, final_estimator, transformed
+from .._unwrap import decision_names, feature_names, final_estimator, sample_ids, transformed
 from ._drawing import (
     AGAINST,
     DIVERGING,
@@ -17,6 +17,7 @@ from ._drawing import (
     fit_titles,
     new_figure,
     numbers,
+    sample_name,
 )
 
 # Pictures side by side, and tables.
@@ -45,6 +46,8 @@ class FeatureContributionsDisplay:
         What the contributions miss of the change of the decision.
     feature_names : list of str, default=None
         Of a table.
+    index : sequence of length n_samples, default=None
+        Ids of the samples. None is their positions.
 
     Attributes
     ----------
@@ -67,12 +70,13 @@ class FeatureContributionsDisplay:
     'sepal length (cm)'
     """
 
-    def __init__(self, contributions, *, X, names, residuals=None, feature_names=None):
+    def __init__(self, contributions, *, X, names, residuals=None, feature_names=None, index=None):
         self.contributions = contributions
         self.X = X
         self.names = names
         self.residuals = residuals
         self.feature_names = feature_names
+        self.index = range(len(names)) if index is None else index
 
     @classmethod
     def from_estimator(
@@ -85,6 +89,7 @@ class FeatureContributionsDisplay:
         n_steps=64,
         decision=None,
         image_shape=None,
+        index=None,
     ):
         """Compute the contributions of the features of some samples.
 
@@ -99,6 +104,9 @@ class FeatureContributionsDisplay:
             Index of the decision. None is that of the predicted class, or the first target.
         image_shape : tuple of int, default=None
             Shape of each picture where samples are flat, as (28, 28).
+        index : array-like of shape (n_samples,), default=None
+            Ids of the samples, by which they are named. None takes the index of X, or positions
+            where X has none.
 
         Returns
         -------
@@ -107,25 +115,28 @@ class FeatureContributionsDisplay:
         Raises
         ------
         ValueError
-            If samples cannot be drawn, and as in :func:`feature_contributions`.
+            If samples cannot be drawn, index has another length, and as in
+            :func:`feature_contributions`.
         """
         found = feature_contributions(
             estimator, X, method=method, baseline=baseline, n_steps=n_steps, return_residual=True
         )
         machine = final_estimator(estimator)
+        ids = sample_ids(X, len(found.contributions), index)
         X = validated_test_set(machine, transformed(estimator, X))
         if decision is None and is_classifier(machine):
             scores = decisions_by_layer(machine, X).sum(axis=2) + machine.intercept_
             decision = scores.argmax(axis=1)
-        names = getattr(machine, "feature_names_in_", None)
+        is_table = X.ndim == 2 and image_shape is None
         return cls.from_contributions(
             found.contributions,
             X,
             decision=0 if decision is None else decision,
             residual=found.residual,
             decision_names=decision_names(machine),
-            feature_names=names,
+            feature_names=feature_names(estimator, X.shape[1]) if is_table else None,
             image_shape=image_shape,
+            index=ids,
         )
 
     @classmethod
@@ -139,6 +150,7 @@ class FeatureContributionsDisplay:
         decision_names=None,
         feature_names=None,
         image_shape=None,
+        index=None,
     ):
         """Take contributions that are known.
 
@@ -153,6 +165,8 @@ class FeatureContributionsDisplay:
         decision_names, feature_names : sequence of str, default=None
         image_shape : tuple of int, default=None
             Shape of each picture where samples are flat, as (28, 28).
+        index : array-like of shape (n_samples,), default=None
+            Ids of the samples. None takes the index of X, or positions where X has none.
 
         Returns
         -------
@@ -163,7 +177,7 @@ class FeatureContributionsDisplay:
         ValueError
             If shapes do not fit together, or samples cannot be drawn.
         """
-        contributions, X = np.asarray(contributions), np.asarray(X)
+        table, contributions, X = X, np.asarray(contributions), np.asarray(X)
         if contributions.ndim != X.ndim + 1 or (
             contributions.shape[0], *contributions.shape[2:]) != X.shape:  # fmt: skip
             raise ValueError(
@@ -196,6 +210,7 @@ class FeatureContributionsDisplay:
             names=[names[c] for c in chosen],
             residuals=None if residual is None else np.asarray(residual)[rows, chosen],
             feature_names=None if feature_names is None else [str(name) for name in feature_names],
+            index=sample_ids(table, n_samples, index),
         )
 
     def frame(self):
@@ -204,13 +219,14 @@ class FeatureContributionsDisplay:
         Returns
         -------
         pandas.DataFrame
-            Samples with their decisions, by features; positions stand for names where there are
-            none.
+            Samples by their ids with their decisions, by features; positions stand for the names
+            of pixels.
         """
         import pandas as pd
 
-        index = pd.MultiIndex.from_tuples(
-            list(enumerate(self.names)), names=["sample", "decision"]
+        index = pd.MultiIndex.from_arrays(
+            [pd.Index(list(self.index), tupleize_cols=False), self.names],
+            names=["sample", "decision"],
         )
         flat = self.contributions.reshape(len(self.names), -1)
         return pd.DataFrame(flat, index, self._feature_names())
@@ -223,7 +239,7 @@ class FeatureContributionsDisplay:
         ax : matplotlib Axes, default=None
             One of a grid, whose place the drawing takes. None makes a figure.
         sample : int, default=None
-            None draws all samples.
+            Position in X. None draws all samples.
         max_features : int, default=10
             Bars of a table; the features beyond the largest are added up in one more.
 
@@ -311,11 +327,12 @@ class FeatureContributionsDisplay:
 
     def _title(self, i):
         total = self.contributions[i].sum()
+        heading = f"{sample_name(self.index[i])}, decision {self.names[i]}"
         if self.residuals is None:
             (total,) = numbers(total, sign="+")
-            return f"sample {i}, decision {self.names[i]}\nsum {total}"
+            return f"{heading}\nsum {total}"
         total, residual = numbers(total, self.residuals[i], sign="+")
-        return f"sample {i}, decision {self.names[i]}\nsum {total}, missing {residual}"
+        return f"{heading}\nsum {total}, missing {residual}"
 
     def _note(self):
         text = "contributions of the features to the decision above"
@@ -328,5 +345,5 @@ class FeatureContributionsDisplay:
             return self.feature_names
         shape = self.contributions.shape[1:]
         if len(shape) == 1:
-            return [f"feature {j}" for j in range(shape[0])]
+            return [f"x{j}" for j in range(shape[0])]
         return list(np.ndindex(shape))

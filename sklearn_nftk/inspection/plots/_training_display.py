@@ -3,11 +3,22 @@
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils import check_scalar
-from torch import nn
 
 from .._training import training_contributions
-from .._unwrap import decision_names, final_estimator
-from ._drawing import AGAINST, FOR, MINUS, NO_BREAK, fit_lines, fit_names, new_figure, numbers
+from .._unwrap import decision_names, final_estimator, sample_ids, training_ids
+from ._drawing import (
+    AGAINST,
+    FOR,
+    MINUS,
+    NO_BREAK,
+    example_name,
+    fit_lines,
+    fit_names,
+    new_figure,
+    numbers,
+    sample_name,
+)
+from ._pictures import own_pictures, pictures
 
 
 class TrainingContributionsDisplay:
@@ -19,8 +30,8 @@ class TrainingContributionsDisplay:
     Parameters
     ----------
     indices : ndarray of int, shape (n_samples, 2, top)
-        Training rows that spoke for the decision on a sample, and against it, the largest
-        contribution first. -1 where there are fewer.
+        Positions of the training rows that spoke for the decision on a sample, and against it,
+        the largest contribution first. -1 where there are fewer.
     values : ndarray of shape (n_samples, 2, top)
         Their contributions; NaN where there are fewer.
     totals : ndarray of shape (n_samples, 2)
@@ -35,6 +46,10 @@ class TrainingContributionsDisplay:
         Class labels or targets of the training examples.
     images, train_images : ndarray of shape (n, height, width[, 3]), default=None
         Pictures of the samples and of the training examples. Without both, bars are drawn.
+    index : sequence of length n_samples, default=None
+        Ids of the samples. None is their positions.
+    train_index : sequence of length n_train, default=None
+        Ids of the training examples. None is their positions.
 
     Attributes
     ----------
@@ -67,6 +82,8 @@ class TrainingContributionsDisplay:
         labels=None,
         images=None,
         train_images=None,
+        index=None,
+        train_index=None,
     ):
         self.indices = indices
         self.values = values
@@ -77,6 +94,8 @@ class TrainingContributionsDisplay:
         self.labels = labels
         self.images = images
         self.train_images = train_images
+        self.index = range(len(indices)) if index is None else index
+        self.train_index = train_index
 
     @classmethod
     def from_estimator(
@@ -90,6 +109,8 @@ class TrainingContributionsDisplay:
         images=None,
         train_images=None,
         image_shape=None,
+        index=None,
+        train_index=None,
     ):
         """Compute the contributions of all training examples and keep the largest of each sign.
 
@@ -113,6 +134,12 @@ class TrainingContributionsDisplay:
             estimator, which is what the earlier steps of a pipeline made of them.
         image_shape : tuple of int, default=None
             Shape of each picture where samples are flat, as (28, 28).
+        index : array-like of shape (n_samples,), default=None
+            Ids of the samples, by which they are named. None takes the index of X, or positions
+            where X has none.
+        train_index : array-like of shape (n_train,), default=None
+            Ids of the training rows of positive weight. None takes ``index_fit_`` of the
+            estimator, else the index of `labels`, or positions where neither is there.
 
         Returns
         -------
@@ -121,7 +148,7 @@ class TrainingContributionsDisplay:
         Raises
         ------
         ValueError
-            If labels or pictures are not as many as the examples, or have another shape.
+            If labels, ids or pictures are not as many as the examples, or have another shape.
         """
         check_scalar(top, "top", target_type=int, min_val=1)
         machine = final_estimator(estimator)
@@ -149,36 +176,46 @@ class TrainingContributionsDisplay:
             decisions=scores[rows, chosen],
             names=[names[c] for c in chosen],
             sides=[_sides(machine, names[c]) for c in chosen],
-            labels=labels,
-            images=_pictures(images, _own_pictures(machine, X), n_samples, image_shape, "images"),
-            train_images=_pictures(
+            labels=None if labels is None else np.asarray(labels),
+            images=pictures(images, own_pictures(machine, X), n_samples, image_shape, "images"),
+            train_images=pictures(
                 train_images,
-                _own_pictures(machine, getattr(machine, "X_fit_", None)),
+                own_pictures(machine, getattr(machine, "X_fit_", None)),
                 n_train,
                 image_shape,
                 "train_images",
             ),
+            index=sample_ids(X, n_samples, index),
+            train_index=training_ids(machine, labels, train_index=train_index),
         )
 
-    def frame(self):
+    def frame(self, *, sample=None):
         """Return the numbers behind the picture.
+
+        Parameters
+        ----------
+        sample : int, default=None
+            As in `plot`.
 
         Returns
         -------
         pandas.DataFrame
-            One row for each sample and training example shown, with "label" where labels are
-            known.
+            One row for each "sample" and training example shown: its "index", with "label" where
+            labels are known. Samples and examples are given by their ids.
         """
         import pandas as pd
 
         samples, sides, ranks = np.nonzero(self.indices >= 0)
+        if sample is not None:
+            asked = samples == range(len(self.indices))[sample]
+            samples, sides, ranks = samples[asked], sides[asked], ranks[asked]
         shown = self.indices[samples, sides, ranks]
         frame = pd.DataFrame(
             {
-                "sample": samples,
+                "sample": [self.index[i] for i in samples],
                 "decision": [self.names[i] for i in samples],
                 "side": [self.sides[i][side] for i, side in zip(samples, sides, strict=True)],
-                "index": shown,
+                "index": [self._id(j) for j in shown],
                 "value": self.values[samples, sides, ranks],
             }
         )
@@ -197,7 +234,7 @@ class TrainingContributionsDisplay:
         ax : matplotlib Axes, default=None
             One of a grid, whose place the drawing takes. None makes a figure.
         sample : int, default=None
-            None draws all samples.
+            Position in X. None draws all samples.
 
         Returns
         -------
@@ -228,7 +265,8 @@ class TrainingContributionsDisplay:
             panel.set_ylim(len(values) - 0.4, -0.6)
             panel.axvline(0, color="black", linewidth=0.8)
             panel.spines[["top", "right"]].set_visible(False)
-            panel.set(xlabel="contribution", ylabel="training example")
+            note = "" if self.train_index is not None else " (#: position of a training row)"
+            panel.set(xlabel=f"contribution{note}", ylabel="training example")
         self._write_titles(parts, samples)
         fit_names(*(panel.yaxis for panel in axes))
         return figure, axes
@@ -243,7 +281,7 @@ class TrainingContributionsDisplay:
             grid = part.add_gridspec(2, top + 1, width_ratios=[1.6] + [1] * top)
             row[0] = part.add_subplot(grid[:, 0])
             row[0].imshow(self.images[i], **colours)
-            row[0].set(xticks=[], yticks=[], xlabel=f"sample {i}")
+            row[0].set(xticks=[], yticks=[], xlabel=sample_name(self.index[i]))
             for side, rank in np.argwhere(self.indices[i] >= 0):
                 panel = part.add_subplot(grid[side, rank + 1])
                 index, value = self.indices[i, side, rank], self.values[i, side, rank]
@@ -279,7 +317,8 @@ class TrainingContributionsDisplay:
         )
         speaking_for, speaking_against = self.sides[i]
         return (
-            f"sample {i}, decision {self.names[i]}: {decision} = {intercept} (intercept) "
+            f"{sample_name(self.index[i])}, decision {self.names[i]}: "
+            f"{decision} = {intercept} (intercept) "
             f"+{NO_BREAK}{positive} ({speaking_for}) "
             f"{MINUS}{NO_BREAK}{negative} ({speaking_against})"
         )
@@ -289,8 +328,12 @@ class TrainingContributionsDisplay:
         shown, total = numbers(np.nansum(self.values[i, side]), self.totals[i, side], sign="+")
         return f"{self.sides[i][side]}\n{shown} of {total}"
 
-    def _caption(self, index):
-        return f"#{index}" if self.labels is None else f"#{index} ({self.labels[index]})"
+    def _caption(self, j):
+        name = example_name(self._id(j))
+        return name if self.labels is None else f"{name} ({self.labels[j]})"
+
+    def _id(self, j):
+        return j if self.train_index is None else self.train_index[j]
 
 
 def _largest_of_each_sign(contributions, top):
@@ -312,46 +355,3 @@ def _sides(machine, name):
     if len(machine.classes_) == 2:
         return f"for {machine.classes_[1]}", f"for {machine.classes_[0]}"
     return f"for {name}", f"against {name}"
-
-
-def _own_pictures(machine, X):
-    """Samples where they may be pictures, else None."""
-    if not hasattr(machine, "X_fit_") or not hasattr(X, "shape"):
-        return None  # stacks of kernels, and lists
-    # Samples of two axes are pictures to a torch module, and sequences to other networks.
-    return X if np.ndim(X) != 3 or isinstance(machine.network_, nn.Module) else None
-
-
-def _pictures(given, default, n, image_shape, name):
-    """Pictures with channels last, or None where there are none; `name` is for errors."""
-    pictures = default if given is None else given
-    if pictures is None:
-        return None
-    pictures = np.asarray(pictures)
-    if len(pictures) != n:
-        raise ValueError(f"{name} must be {n} pictures, got {len(pictures)}.")
-    if image_shape is not None and pictures.ndim == 2:
-        n_features = pictures.shape[1]
-        if n_features != np.prod(image_shape):
-            raise ValueError(
-                f"image_shape {tuple(image_shape)} does not fit the {n_features} features of "
-                f"{name}; give {name}."
-            )
-        pictures = pictures.reshape(n, *image_shape)
-    if pictures.ndim == 4 and pictures.shape[1] in (1, 3):
-        pictures = np.moveaxis(pictures, 1, -1)
-        return pictures[..., 0] if pictures.shape[-1] == 1 else _unit_range(pictures)
-    if pictures.ndim == 3:
-        return pictures
-    if given is None:
-        return None
-    raise ValueError(
-        f"{name} must have shape (n, height, width) or (n, channels, height, width) with 1 or 3 "
-        f"channels, got {pictures.shape}."
-    )
-
-
-def _unit_range(pictures):
-    """Colours between 0 and 1, as matplotlib wants them."""
-    low, high = pictures.min(), pictures.max()
-    return (pictures - low) / (high - low or 1)
