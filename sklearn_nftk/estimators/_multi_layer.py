@@ -85,8 +85,7 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
         with fit_progress(self, X, y, sample_weight) as report:
             source = self._source(distinct, training, folds, seed, report)  # network -> layers
             batch = source.prepare(distinct)  # -> tangent factors
-            grams = layer_grams(source, batch, report)  # -> layer kernels
-            cross_fit = _cross_fit(source, distinct, folds)
+            grams, cross_fit = _grams(source, batch, distinct, folds, report)  # -> layer kernels
             problem = training.problem(grams, self._options(), seed, cross_fit)
             fitted = learn(problem, report)  # -> statistics -> weights -> dual coefficients
             self.kernel_source_ = source
@@ -177,9 +176,8 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
                 "X must be the training set where the estimator has cv: of other rows it is not "
                 "known which network has seen them."
             )
-        grams = layer_grams(source, source.prepare(distinct)).stored()
-        cross_fit = _cross_fit(source, distinct, folds)
-        return training.problem(grams, self._fitted.options, cross_fit=cross_fit)
+        grams, cross_fit = _grams(source, source.prepare(distinct), distinct, folds)
+        return training.problem(grams.stored(), self._fitted.options, cross_fit=cross_fit)
 
     def _remember(self, batch):
         """Keep the training set as it was prepared, where it is small beside working memory."""
@@ -214,14 +212,12 @@ def _same_rows(X, others):
     return X.shape == others.shape and (array_keys(X) == array_keys(others)).all()
 
 
-def _cross_fit(source, X, folds):
-    """What a `CrossFittedProblem` needs beyond the mean kernels; None without folds."""
+def _grams(source, batch, X, folds, progress=None):
+    """Kernels of a training set, and what a `CrossFittedProblem` needs besides."""
     if folds is None:
-        return None
-    normed = isinstance(source, CosineKernels)
-    of_folds = source.source.sources if normed else source.sources
-    sources = [CosineKernels(of_fold) if normed else of_fold for of_fold in of_folds]
-    return {"folds": folds, "grams_of_folds": fold_grams(sources, X)}
+        return layer_grams(source, batch, progress), None
+    of_folds, grams = fold_grams(source, batch, X, progress)
+    return grams, {"folds": folds, "grams_of_folds": of_folds}
 
 
 def averaged(sources, X):

@@ -50,7 +50,7 @@ class AverageKernels(KernelSource):
     def block(self, batch, other=None):
         """Layer kernels of two batches, shape (H, L, n, m)."""
         others = [None] * len(self.sources) if other is None else other.batches
-        return self._mean(
+        return mean(
             source.block(*pair)
             for source, *pair in zip(self.sources, batch.batches, others, strict=True)
         )
@@ -58,7 +58,7 @@ class AverageKernels(KernelSource):
     def diag(self, batch):
         """Kernels of each sample with itself, shape (H, L, n)."""
         pairs = zip(self.sources, batch.batches, strict=True)
-        return self._mean(source.diag(of_source) for source, of_source in pairs)
+        return mean(source.diag(of_source) for source, of_source in pairs)
 
     def expansion(self, X, dual_coef, coefficients, *, normed=False):
         """Kernel expansions that can be differentiated; norms are those of the mean kernel."""
@@ -67,12 +67,16 @@ class AverageKernels(KernelSource):
         parts = [source.expansion(X, dual_coef, coefficients) for source in self.sources]
         return AverageExpansion(parts)
 
-    def _mean(self, terms):
-        total = next(terms).copy()
-        for term in terms:
-            total += term
-        total /= len(self.sources)
-        return total
+
+def mean(arrays):
+    """Mean of arrays, one after the other."""
+    arrays = iter(arrays)
+    total, count = next(arrays).copy(), 1
+    for array in arrays:
+        total += array
+        count += 1
+    total /= count
+    return total
 
 
 def _networks(source):

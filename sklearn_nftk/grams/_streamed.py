@@ -3,6 +3,8 @@
 import numpy as np
 
 from ..utils._memory import fits, working_memory
+from ._average import mean
+from ._cosine import CosineKernels
 from ._grams import Grams, StoredGrams
 
 
@@ -33,17 +35,20 @@ class RowGrams(StreamedGrams):
     Parameters
     ----------
     source : KernelSource
+    batch : batch
+        What ``source.prepare`` returned for X.
     X : ndarray of shape (n, ...)
         The training set.
     """
 
-    def __init__(self, source, X):
-        super().__init__(source, source.prepare(X))
+    def __init__(self, source, batch, X):
+        super().__init__(source, batch)
         self.X = X
 
     def subset(self, rows):
         """Kernels of some rows among themselves."""
-        return RowGrams(self.source, self.X[rows]).scaled(self.scales)
+        X = self.X[rows]
+        return RowGrams(self.source, self.source.prepare(X), X).scaled(self.scales)
 
 
 def layer_grams(source, batch, progress=None):
@@ -68,21 +73,35 @@ def layer_grams(source, batch, progress=None):
     return StoredGrams(source.gram(batch, progress), source.layer_names)
 
 
-def fold_grams(sources, X):
-    """Kernels of a training set under each of several networks, of which few stacks are held.
+def fold_grams(source, batch, X, progress=None):
+    """Kernels of a training set under each of several networks, and their mean.
 
     Parameters
     ----------
-    sources : list of KernelSource
+    source : AverageKernels, or CosineKernels of one
+    batch : batch
+        What ``source.prepare`` returned for X.
     X : ndarray of shape (n, ...)
+    progress : callable, default=None
 
     Returns
     -------
-    list of Grams
-        Stored where all of them are small beside working memory.
+    of_folds : list of Grams
+        Under each network; held where all of them are small beside working memory, else computed
+        again in each pass.
+    mean : Grams
+        Those of `source`.
     """
-    streamed = [RowGrams(source, X) for source in sources]
-    n_bytes = sum(np.prod(g.shape) * g.shape[2] * g.dtype.itemsize for g in streamed)
+    if isinstance(source, CosineKernels):
+        sources = [CosineKernels(of_fold) for of_fold in source.source.sources]
+        of_folds = [RowGrams(one, one.prepare(X), X) for one in sources]
+    else:
+        pairs = zip(source.sources, batch.batches, strict=True)
+        of_folds = [RowGrams(one, of_fold, X) for one, of_fold in pairs]
+    n_bytes = sum(np.prod(g.shape) * g.shape[2] * g.dtype.itemsize for g in of_folds)
     if n_bytes > working_memory():
-        return streamed
-    return [StoredGrams(g.source.gram(g.batch), g.layer_names) for g in streamed]
+        return of_folds, layer_grams(source, batch, progress)
+    of_folds = [StoredGrams(g.source.gram(g.batch, progress), g.layer_names) for g in of_folds]
+    if isinstance(source, CosineKernels):
+        return of_folds, layer_grams(source, batch, progress)
+    return of_folds, StoredGrams(mean(g.planes for g in of_folds), source.layer_names)
