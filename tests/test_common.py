@@ -1,4 +1,7 @@
+import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
+from skorch import NeuralNetClassifier
+from torch import nn
 
 from sklearn_nftk import (
     MultiLayerNTKClassifier,
@@ -10,6 +13,20 @@ from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN
 
 # Narrow networks: these checks are about the interface. One instance has the default network.
 SMALL = MLP(hidden_layer_sizes=(32, 32))
+# Trained in fit; the net takes any number of features, and has outputs for more classes than any
+# check has. Its module is a class: instances of it are compared by identity.
+TRAINED = MLP(hidden_layer_sizes=(16,), max_epochs=3, lr=1e-2)
+
+
+class AnyFeatures(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.LazyLinear(12), nn.ReLU(), nn.Linear(12, 8))
+
+
+NET = NeuralNetClassifier(
+    AnyFeatures, criterion=nn.CrossEntropyLoss, optimizer=torch.optim.SGD, train_split=None,
+    max_epochs=2, verbose=0,
+)  # fmt: skip
 INSTANCES = [
     MultiLayerNTKClassifier(),
     *(
@@ -23,6 +40,10 @@ INSTANCES = [
     MultiLayerNTKRegressor(SMALL, per_class=False),
     MultiLayerNTKClassifier(InfiniteMLP()),
     MultiLayerNTKRegressor(InfiniteMLP()),
+    MultiLayerNTKClassifier(TRAINED),
+    MultiLayerNTKClassifier(TRAINED, cv=2),
+    MultiLayerNTKRegressor(TRAINED, cv=2),
+    MultiLayerNTKClassifier(NET, cv=2),
     MultiLayerNTKClassifier(InfiniteRNN()),
     MultiLayerNTKRegressor(InfiniteRNN()),
     MultipleKernelClassifier(),
