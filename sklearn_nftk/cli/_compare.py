@@ -1,7 +1,6 @@
 """``python -m sklearn_nftk compare``: NFT-K beside SVMs on one data set, same folds."""
 
 import json
-from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ from sklearn.svm import SVC
 
 from ..utils._progress import progress
 from ..utils._random import global_generators
-from ..utils._threads import one_torch_thread
 from ._data import UsageError, check_folder, load
 from ._evidence import as_json, draw, gather, print_evidence, take
 from ._networks import is_trained, make_classifier, parse_network
@@ -73,7 +71,8 @@ class FirstFold(NamedTuple):
 
 def candidates(network, random_state):
     """The classifiers that are compared, by name; a network that is trained is one of them."""
-    network_alone = {"network": network} if is_trained(network) else {}
+    trained = is_trained(network) and hasattr(network, "fit")
+    network_alone = {"network": network} if trained else {}
     return {
         "NFT-K": make_classifier(network, random_state),
         **network_alone,
@@ -124,10 +123,7 @@ def compare(dataset, classifiers, *, cv, random_state, advance):
     for split in folds.split(dataset.X, dataset.y):
         for name, classifier in classifiers.items():
             pipeline = make_pipeline(clone(dataset.preparation), classifier)
-            # Generators are those that skorch trains with; the passes of a small network are too
-            # short for several threads.
-            alone = one_torch_thread() if name == "network" else nullcontext()
-            with global_generators(random_state), alone:
+            with global_generators(random_state):  # which networks are trained with
                 scores = cross_validate(
                     pipeline,
                     dataset.X,

@@ -131,9 +131,10 @@ def print_evidence(evidence):
         _print_weights(evidence)
     else:
         _print_ablation(evidence)
-    note = marks_note(evidence.display.groups, evidence.display.threshold)
-    if note:
-        print(note.replace("≥", ">="))
+    display = evidence.display
+    note = marks_note(display.groups, display.threshold).replace("≥", ">=")
+    apart = f"no two layers are interchangeable (centred alignment below {display.threshold:g})"
+    print(note or apart)
     print(f"\n{sentence(evidence)}")
 
 

@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from torch import nn, optim
 
 from ..estimators import MultiLayerNTKClassifier
-from ..networks import MLP, InfiniteMLP
+from ..networks import MLP, InfiniteMLP, is_trained
+from ..utils._threads import one_torch_thread
 from ._data import UsageError
 
 PRESETS = ("mlp", "cnn", "infinite")
@@ -54,18 +55,13 @@ def parse_network(text, dataset):
         ) from error
 
 
-def is_trained(network):
-    """Tell whether fitting trains the network, as it does those of skorch."""
-    return hasattr(network, "fit") and not isinstance(network, type)
-
-
 def make_classifier(network, random_state):
     """The classifier on a network: cross-fitted where the network is trained."""
     options = TRAINED if is_trained(network) else {}
     return MultiLayerNTKClassifier(network, random_state=random_state, **options)
 
 
-class SmallCNN(nn.Sequential):
+def small_cnn(image_shape, n_outputs):
     """Two convolutions and two linear layers, on pictures whose pixels come as features.
 
     Parameters
@@ -73,24 +69,26 @@ class SmallCNN(nn.Sequential):
     image_shape : tuple of two ints
         Height and width, of which n_features is the product.
     n_outputs : int
-    """
 
-    def __init__(self, image_shape, n_outputs):
-        height, width = image_shape
-        super().__init__(
-            OrderedDict(
-                picture=nn.Unflatten(1, (1, height, width)),
-                conv1=nn.Conv2d(1, 8, 3, padding=1),
-                relu1=nn.ReLU(),
-                conv2=nn.Conv2d(8, 16, 3, padding=1),
-                relu2=nn.ReLU(),
-                pool=nn.MaxPool2d(2),
-                flat=nn.Flatten(),
-                dense=nn.Linear(16 * (height // 2) * (width // 2), 32),
-                relu3=nn.ReLU(),
-                output=nn.Linear(32, n_outputs),
-            )
-        )
+    Returns
+    -------
+    torch.nn.Sequential
+        Maps (n, n_features) to (n, n_outputs).
+    """
+    height, width = image_shape
+    layers = {
+        "image": nn.Unflatten(1, (1, height, width)),
+        "conv1": nn.Conv2d(1, 8, 3, padding=1),
+        "relu1": nn.ReLU(),
+        "conv2": nn.Conv2d(8, 16, 3, padding=1),
+        "relu2": nn.ReLU(),
+        "pool": nn.MaxPool2d(2),
+        "flat": nn.Flatten(),
+        "dense": nn.Linear(16 * (height // 2) * (width // 2), 32),
+        "relu3": nn.ReLU(),
+        "output": nn.Linear(32, n_outputs),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _untrained_cnn(dataset):
@@ -103,15 +101,21 @@ def _untrained_cnn(dataset):
         )
     from skorch import NeuralNetClassifier
 
-    return NeuralNetClassifier(
-        SmallCNN,
+    class OneThread(NeuralNetClassifier):
+        def fit_loop(self, *args, **kwargs):
+            # Products of these sizes wait for threads longer than they take.
+            with one_torch_thread():
+                return super().fit_loop(*args, **kwargs)
+
+    return OneThread(
+        small_cnn,
         module__image_shape=dataset.image_shape,
         module__n_outputs=len(set(dataset.y)),
         criterion=nn.CrossEntropyLoss,
         optimizer=optim.Adam,
         lr=5e-3,
         max_epochs=20,
-        batch_size=64,
+        batch_size=128,
         iterator_train__shuffle=True,
         train_split=None,
         verbose=0,
