@@ -15,6 +15,7 @@ from ..inspection import (
 )
 from ..inspection._unwrap import final_estimator
 from ..inspection.plots._drawing import mark_layers, marks_note
+from ..networks import is_trained
 
 N_RESAMPLES = 50
 _MOST_LAYERS = 6  # in a sentence
@@ -38,10 +39,14 @@ class Decision(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """Weights with their intervals, scores without and by each layer if they are uniform."""
+    """Weights with their intervals, scores without and by each layer if they are uniform.
+
+    `cv` is in how many folds a network was trained, None for others.
+    """
 
     display: LayerWeightsDisplay
     shrinkage: Any
+    cv: int | None
     n_train: int
     n_test: int
     ablation: Any
@@ -77,9 +82,11 @@ def gather(model, dataset, train, test, random_state):
     if _is_uniform(display):
         n_layers = len(display.layer_names)
         ablation = layer_ablation(model, X_test, y_test, refit=n_layers > 1, training=(X, y))
+    machine = final_estimator(model)
     return Evidence(
         display,
-        fitted(final_estimator(model)).options.shrinkage,
+        fitted(machine).options.shrinkage,
+        machine.cv if is_trained(machine.network) else None,
         len(train),
         len(test),
         ablation,
@@ -147,12 +154,14 @@ def _print_weights(evidence):
         intervals = " [95 % bootstrap interval]"
         between = np.vectorize(" [{:.2f}, {:.2f}]".format)(display.low, display.high)
         cells = np.char.add(cells, between)
-    shrinkage = evidence.shrinkage
-    if shrinkage == 0:
-        shrinkage = "0: alignment alone"
+    how = [f"normalize={display.normalize}", f"shrinkage={evidence.shrinkage}"]
+    if evidence.shrinkage == 0:
+        how[-1] = "shrinkage=0: alignment alone"
+    if evidence.cv is not None:
+        how.append(f"cv={evidence.cv}: from rows new to their network")
     print(
         f"\nlayer weights{intervals}, learned on the {evidence.n_train} training samples of the "
-        f"first fold\n(normalize={display.normalize}, shrinkage={shrinkage}):"
+        f"first fold\n({', '.join(how)}):"
     )
     _print_table("class", names, display.decision_names, cells)
 
@@ -191,7 +200,7 @@ def sentence(evidence):
         f"probability {d.probability:.2f}, {truth}; layers spoke for {d.predicted} by "
         f"{', '.join(layers)} more than for an average sample, and of the training samples "
         f"{d.example} spoke for it most, a {d.example_class} "
-        f"({100 * d.share:.1f} % of all that spoke for it)."
+        f"({100 * d.share:.1f} % of all that spoke for it; rows count from 0)."
     )
 
 
@@ -228,6 +237,7 @@ def as_json(evidence):
         "weights": {
             "normalize": display.normalize,
             "shrinkage": evidence.shrinkage,
+            "cv": evidence.cv,
             "layers": display.layer_names,
             "classes": display.decision_names,
             "values": display.weights.tolist(),
