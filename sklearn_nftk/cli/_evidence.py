@@ -164,6 +164,10 @@ def _print_weights(evidence):
         f"first fold\n({', '.join(how)}):"
     )
     _print_table("class", names, display.decision_names, cells)
+    if evidence.cv is not None:
+        print(
+            "(intervals are over rows, not over trainings: another --random-state gives other ones)"
+        )
 
 
 def _print_ablation(evidence):
