@@ -165,9 +165,7 @@ def _print_weights(evidence):
     )
     _print_table("class", names, display.decision_names, cells)
     if evidence.cv is not None:
-        print(
-            "(intervals are over rows, not over trainings: another --random-state gives other ones)"
-        )
+        print("(intervals are over rows, not trainings: another --random-state gives other ones)")
 
 
 def _print_ablation(evidence):
