@@ -1,4 +1,4 @@
-# make demo   compare NFT-K with SVMs on the digits
+# make demo   kernels of a trained network beside the network and SVMs, on the digits
 # make test   the whole test suite
 # make lint   ruff and mypy
 # make doc    the documentation, warnings are errors
@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CON
 
 .PHONY: demo test lint doc clean
 
-demo: $(VENV)/.installed-plot
+demo: $(VENV)/.installed-plot,train
 	$(BIN)/python -m sklearn_nftk
 
 test: $(VENV)/.installed-tests

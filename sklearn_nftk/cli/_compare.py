@@ -3,6 +3,7 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
@@ -10,18 +11,19 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_validat
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
-from ..estimators import MultiLayerNTKClassifier
-from ..inspection import LayerWeightsDisplay
 from ..utils._progress import progress
-from ._data import UsageError, check_folder, load, parse_network
+from ..utils._random import global_generators
+from ._data import UsageError, check_folder, load
+from ._evidence import as_json, draw, gather, print_evidence, take
+from ._networks import is_trained, make_classifier, parse_network
 
-DEFAULT_FIGURE = "layer_weights.png"
+DEFAULT_FIGURE = "layers.png"
 # 5 x 5, the usual decades around the defaults for standardised features.
 GRID = {"C": np.logspace(-1, 3, 5), "gamma": np.logspace(-4, 0, 5)}
 
 
 def run_compare(options):
-    """Compare, then fit on everything and show the weights."""
+    """Compare, then show what the machine of the first fold tells about its layers."""
     if options.cv < 2:
         raise UsageError(f"--cv must be at least 2, got {options.cv}")
     for path in (options.figure, options.json):
@@ -30,7 +32,7 @@ def run_compare(options):
     if options.figure is not None and find_spec("matplotlib") is None:
         raise UsageError("--figure needs matplotlib: pip install matplotlib")
     dataset = load(options.data, options.target)
-    classifiers = candidates(parse_network(options.network), options.random_state)
+    classifiers = candidates(parse_network(options.network, dataset), options.random_state)
     n_samples, n_features = dataset.X.shape
     classes = np.unique(dataset.y)
     print(
@@ -43,25 +45,37 @@ def run_compare(options):
             bar.set_description(name)
             bar.update()
 
-        results = compare(
+        results, first = compare(
             dataset, classifiers, cv=options.cv, random_state=options.random_state, advance=advance
         )
-        final = make_pipeline(clone(dataset.preparation), classifiers["NFT-K"])
-        final.fit(dataset.X, dataset.y)
+        evidence = gather(first.model, dataset, first.train, first.test, options.random_state)
         bar.update()
     print_results(results)
-    display = LayerWeightsDisplay.from_estimator(final)
-    print_weights(display)
+    print_evidence(evidence)
     if options.json:
-        write_json(options.json, dataset, options, results, display)
+        write_json(options.json, dataset, options, results, evidence)
         print(f"\nnumbers written to {options.json}")
-    draw(display, options.figure)
+    if find_spec("matplotlib") is not None:
+        path = options.figure or Path(DEFAULT_FIGURE)
+        X, y = take(dataset.X, first.test), dataset.y[first.test]
+        print(f"\npicture of the {draw(evidence, first.model, X, y, path)} written to {path}")
+
+
+class FirstFold(NamedTuple):
+    """The NFT-K pipeline of the first fold, and rows it was trained and tested on."""
+
+    model: Any
+    train: np.ndarray
+    test: np.ndarray
 
 
 def candidates(network, random_state):
-    """The three classifiers that are compared, by name."""
+    """The classifiers that are compared, by name; a network that is trained is one of them."""
+    trained = is_trained(network) and hasattr(network, "fit")
+    network_alone = {"network": network} if trained else {}
     return {
-        "NFT-K": MultiLayerNTKClassifier(network, random_state=random_state),
+        "NFT-K": make_classifier(network, random_state),
+        **network_alone,
         "SVC": SVC(),
         "GridSearchCV(SVC)": GridSearchCV(SVC(), GRID, cv=5),
     }
@@ -83,8 +97,9 @@ def compare(dataset, classifiers, *, cv, random_state, advance):
 
     Returns
     -------
-    dict of str to dict
+    results : dict of str to dict
         For each classifier, lists over the folds: "accuracy" and "fit_time" in seconds.
+    first : FirstFold
 
     Raises
     ------
@@ -103,17 +118,26 @@ def compare(dataset, classifiers, *, cv, random_state, advance):
     results: dict[str, dict[str, list]] = {
         name: {"accuracy": [], "fit_time": []} for name in classifiers
     }
+    first = None
     # One fold after the other, so that all classifiers meet the same state of the machine.
     for split in folds.split(dataset.X, dataset.y):
         for name, classifier in classifiers.items():
             pipeline = make_pipeline(clone(dataset.preparation), classifier)
-            scores = cross_validate(
-                pipeline, dataset.X, dataset.y, cv=[split], error_score="raise"
-            )
+            with global_generators(random_state):  # which networks are trained with
+                scores = cross_validate(
+                    pipeline,
+                    dataset.X,
+                    dataset.y,
+                    cv=[split],
+                    error_score="raise",
+                    return_estimator=True,
+                )
             results[name]["accuracy"].append(float(scores["test_score"][0]))
             results[name]["fit_time"].append(float(scores["fit_time"][0]))
+            if first is None and name == "NFT-K":
+                first = FirstFold(scores["estimator"][0], *split)
             advance(name)
-    return results
+    return results, first
 
 
 def print_results(results):
@@ -129,20 +153,7 @@ def print_results(results):
         )
 
 
-def print_weights(display):
-    """Print the learned weights, one line for each class."""
-    names = display.layer_names
-    width = max(10, *(len(name) + 1 for name in names))
-    first = max(len("class"), *(len(name) for name in display.decision_names))
-    print(f"\nlayer weights learned on all samples (normalize={display.normalize}):")
-    print("class".ljust(first) + "".join(name.rjust(width) for name in names))
-    for name, row in zip(display.decision_names, display.weights, strict=True):
-        print(name.ljust(first) + "".join(f"{weight:.3f}".rjust(width) for weight in row))
-    if np.allclose(display.weights, 1 / len(names)):
-        print("(uniform: leave-one-out gave no reason to prefer a layer)")
-
-
-def write_json(path, dataset, options, results, display):
+def write_json(path, dataset, options, results, evidence):
     """Write everything that was printed, and each fold."""
     path.write_text(
         json.dumps(
@@ -153,26 +164,9 @@ def write_json(path, dataset, options, results, display):
                 "cv": options.cv,
                 "random_state": options.random_state,
                 "results": results,
-                "weights": {
-                    "normalize": display.normalize,
-                    "layers": display.layer_names,
-                    "classes": display.decision_names,
-                    "values": display.weights.tolist(),
-                },
+                **as_json(evidence),
             },
             indent=1,
         )
         + "\n"
     )
-
-
-def draw(display, path):
-    """Draw the weights, where matplotlib is installed."""
-    try:
-        import matplotlib
-    except ImportError:
-        return
-    path = path or Path(DEFAULT_FIGURE)
-    matplotlib.use("Agg")  # a file is wanted, not a window
-    display.plot().figure_.savefig(path, dpi=150)
-    print(f"\npicture written to {path}")

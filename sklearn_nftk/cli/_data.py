@@ -1,6 +1,5 @@
-"""From options to data and networks; what is wrong with them is a `UsageError`."""
+"""From options to data; what is wrong with them is a `UsageError`."""
 
-import importlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +9,6 @@ from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-from ..networks import MLP
 
 BUILT_IN = {
     "digits": datasets.load_digits,
@@ -63,9 +60,12 @@ def load(name, target=None):
             raise UsageError(f"--target goes with a CSV file; {name} has its own.")
         bunch = BUILT_IN[name]()
         y = np.asarray(bunch.target_names)[bunch.target]
-        image_shape = bunch.images.shape[1:] if "images" in bunch else None
         names = list(bunch.feature_names)
-        return Dataset(name, bunch.data, y, StandardScaler(), image_shape, names)
+        if "images" not in bunch:
+            return Dataset(name, bunch.data, y, StandardScaler(), feature_names=names)
+        # Single precision is what networks on pictures are trained in.
+        X = bunch.data.astype(np.float32)
+        return Dataset(name, X, y, StandardScaler(), bunch.images.shape[1:], names)
     return _load_csv(Path(name), target)
 
 
@@ -101,35 +101,6 @@ def _load_csv(path, target):
         verbose_feature_names_out=False,
     )
     return Dataset(path.stem, X, table[target].to_numpy(), preparation)
-
-
-def parse_network(text):
-    """Turn ``--network`` into a network.
-
-    Parameters
-    ----------
-    text : str
-        Hidden layer sizes ("512,512"), or "package.module:name" of a module or function.
-
-    Raises
-    ------
-    UsageError
-        If it is neither.
-    """
-    if text is None:
-        return None
-    if ":" in text:
-        module, _, attribute = text.partition(":")
-        try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"--network {text}: {error}") from error
-    try:
-        return MLP(hidden_layer_sizes=tuple(int(size) for size in text.split(",")))
-    except ValueError as error:
-        raise UsageError(
-            f"--network {text}: give hidden layer sizes such as 512,512, or package.module:name"
-        ) from error
 
 
 def check_folder(path):

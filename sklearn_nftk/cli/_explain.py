@@ -10,12 +10,12 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import check_random_state
 
-from ..estimators import MultiLayerNTKClassifier
 from ..inspection import explain, layer_ablation, network_fidelity, weight_stability
 from ..inspection._explain import MOST_SAMPLES
 from ..inspection._fidelity import fidelity_sentence, has_network
 from ..utils._progress import progress
-from ._data import UsageError, check_folder, load, parse_network
+from ._data import UsageError, check_folder, load
+from ._networks import make_classifier, parse_network
 
 DEFAULT_PAGE = "report.html"
 
@@ -49,7 +49,7 @@ def run_explain(options):
     with progress(4, "explaining", terminal_only=True) as bar:
         report = write_report(
             dataset,
-            parse_network(options.network),
+            parse_network(options.network, dataset),
             options.out,
             n_samples=options.samples,
             n_resamples=options.resamples,
@@ -72,7 +72,7 @@ def write_report(dataset, network, path, *, n_samples, n_resamples, random_state
     Parameters
     ----------
     dataset : Dataset
-    network : see MultiLayerNTKClassifier
+    network : what `parse_network` returned
     path : pathlib.Path
     n_samples : int
         How many decisions; half of them wrong ones, where there are so many.
@@ -99,7 +99,7 @@ def write_report(dataset, network, path, *, n_samples, n_resamples, random_state
     table = _table(dataset)
     X, y = table.iloc[train], dataset.y[train]
     X_test, y_test = table.iloc[test], dataset.y[test]
-    classifier = MultiLayerNTKClassifier(network, random_state=random_state)
+    classifier = make_classifier(network, random_state)
     model = make_pipeline(clone(dataset.preparation), classifier).fit(X, y)
     advance()
     ablation = layer_ablation(model, X_test, y_test)

@@ -7,6 +7,7 @@ from pathlib import Path
 from ._compare import DEFAULT_FIGURE, run_compare
 from ._data import BUILT_IN
 from ._explain import DEFAULT_PAGE, run_explain
+from ._networks import PRESETS
 
 
 def main(arguments=None):
@@ -39,9 +40,10 @@ def build_parser():
     shared.add_argument("--target", metavar="COLUMN", help="column of the CSV file to predict")
     shared.add_argument(
         "--network",
-        metavar="SIZES|MODULE:NAME",
-        help="hidden layer sizes such as 512,512, or an importable torch module or function "
-        "(default: 512,512)",
+        metavar="PRESET|SIZES|MODULE:NAME",
+        help=f"{', '.join(PRESETS)}; hidden layer sizes such as 512,512; or an importable torch "
+        "module or function (default: cnn for images, mlp for other data; cnn is trained, by "
+        "cross-fitting)",
     )
     shared.add_argument("--random-state", type=int, default=0, metavar="SEED", help="default: 0")
     commands = parser.add_subparsers(dest="command", metavar="{compare,explain}")
@@ -49,15 +51,17 @@ def build_parser():
         "compare",
         parents=[shared],
         help="accuracy and fit times beside SVMs",
-        description="Cross-validated accuracy and fit times of NFT-K, SVC and a grid-searched SVC "
-        "on the same folds; then the weights that NFT-K learned for each class and layer.",
+        description="Cross-validated accuracy and fit times of NFT-K, SVC, a grid-searched SVC "
+        "and, if it is trained, the network alone on the same folds; then what NFT-K of the first "
+        "fold learned: the weights of each class and layer, or scores by layer where weights are "
+        "uniform, and what was behind one decision.",
     )
-    compare.add_argument("--cv", type=int, default=5, metavar="FOLDS", help="default: 5")
+    compare.add_argument("--cv", type=int, default=3, metavar="FOLDS", help="default: 3")
     compare.add_argument(
         "--figure",
         type=Path,
         metavar="FILE.png",
-        help=f"where to draw the weights (default: {DEFAULT_FIGURE}, if matplotlib is installed)",
+        help=f"where to draw the layers (default: {DEFAULT_FIGURE}, if matplotlib is installed)",
     )
     compare.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers here")
     compare.set_defaults(run=run_compare)
