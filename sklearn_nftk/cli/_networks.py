@@ -8,7 +8,6 @@ from torch import nn, optim
 
 from ..estimators import MultiLayerNTKClassifier
 from ..networks import MLP, InfiniteMLP, is_trained
-from ..utils._threads import one_torch_thread
 from ._data import UsageError
 
 PRESETS = ("mlp", "cnn", "infinite")
@@ -101,13 +100,7 @@ def _untrained_cnn(dataset):
         )
     from skorch import NeuralNetClassifier
 
-    class OneThread(NeuralNetClassifier):
-        def fit_loop(self, *args, **kwargs):
-            # Products of these sizes wait for threads longer than they take.
-            with one_torch_thread():
-                return super().fit_loop(*args, **kwargs)
-
-    return OneThread(
+    return NeuralNetClassifier(
         small_cnn,
         module__image_shape=dataset.image_shape,
         module__n_outputs=len(set(dataset.y)),

@@ -29,7 +29,8 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
         put into evaluation mode and otherwise left alone. An ``MLP(max_epochs=...)`` or an
         unfitted net of skorch is trained in `fit`, the net on a clone; a fitted one is used as it
         is (but clones of an estimator hold unfitted nets; put it into a
-        :class:`sklearn.frozen.FrozenEstimator`, or give its ``module_``). A callable is called as
+        :class:`sklearn.frozen.FrozenEstimator`, or give its ``module_``). On the CPU training
+        takes one thread, so that a seed is one network on any machine. A callable is called as
         ``network(n_features, n_outputs, random_state)``, with n_outputs the number of classes.
         A :class:`~sklearn_nftk.kernels.KernelSource` yields kernels of its own, and any object
         with a method ``kernel_source`` yields a source.

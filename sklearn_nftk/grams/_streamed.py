@@ -101,7 +101,7 @@ def fold_grams(source, batch, X, progress=None):
     n_bytes = sum(np.prod(g.shape) * g.shape[2] * g.dtype.itemsize for g in of_folds)
     if n_bytes > working_memory():
         return of_folds, layer_grams(source, batch, progress)
-    of_folds = [StoredGrams(g.source.gram(g.batch, progress), g.layer_names) for g in of_folds]
-    if isinstance(source, CosineKernels):
-        return of_folds, layer_grams(source, batch, progress)
-    return of_folds, StoredGrams(mean(g.planes for g in of_folds), source.layer_names)
+    held = [StoredGrams(g.source.gram(g.batch, progress), g.layer_names) for g in of_folds]
+    if isinstance(source, CosineKernels):  # no mean of normed kernels, but the norm of the mean
+        return held, layer_grams(source, batch, progress)
+    return held, StoredGrams(mean(g.planes for g in held), source.layer_names)

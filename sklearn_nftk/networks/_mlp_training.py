@@ -7,7 +7,6 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ..utils._device import resolve_device
-from ..utils._threads import one_torch_thread
 from ._training import import_skorch, train
 
 # Of early stopping: share of the rows that is held out, and epochs that may bring nothing.
@@ -51,10 +50,8 @@ def trained_mlp(specification, X, y, sample_weight, seed, n_outputs, device, pro
     deviations = specification.deviations(sizes)
     for layer, (_, of_bias) in zip(layers, deviations, strict=True):
         layer.bias.requires_grad_(of_bias > 0)
-    # Products of these sizes wait for threads longer than they take.
-    with one_torch_thread():
-        net = _net(skorch, specification, module, classifies, resolve_device(device), seed)
-        train(net, X, y, sample_weight, seed, progress)
+    net = _net(skorch, specification, module, classifies, resolve_device(device), seed)
+    train(net, X, y, sample_weight, seed, progress)
     layers[-1].double()
     with torch.no_grad():
         layers[-1].weight.mul_(torch.as_tensor(unit).reshape(-1, 1))

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ..utils._progress import silent
+from ..utils._threads import one_torch_thread
 from ._drawing import as_input, seeded
 
 # Rows that stand for weights are at most so many times the distinct rows.
@@ -58,7 +59,9 @@ def train(net, X, y, sample_weight=None, seed=0, progress=silent):
         raise ValueError("network: it is trained in fit, and that needs y.")
     rows = np.arange(len(X)) if sample_weight is None else repetitions(sample_weight, seed)
     epochs = progress(max(1, net.max_epochs), "training")
-    with seeded(seed), torch.enable_grad(), epochs as bar:
+    # One thread of the CPU, so that one seed is one network on any machine; and small products
+    # wait for threads longer than they take.
+    with seeded(seed), torch.enable_grad(), one_torch_thread(), epochs as bar:
         try:
             net.initialize()
             net.callbacks_.append(("epochs", _epoch_callback(bar)))
