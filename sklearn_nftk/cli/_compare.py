@@ -1,6 +1,7 @@
 """``python -m sklearn_nftk compare``: NFT-K beside SVMs on one data set, same folds."""
 
 import json
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from sklearn.svm import SVC
 
 from ..utils._progress import progress
 from ..utils._random import global_generators
+from ..utils._threads import one_torch_thread
 from ._data import UsageError, check_folder, load
 from ._evidence import as_json, draw, gather, print_evidence, take
 from ._networks import is_trained, make_classifier, parse_network
@@ -123,7 +125,9 @@ def compare(dataset, classifiers, *, cv, random_state, advance):
     for split in folds.split(dataset.X, dataset.y):
         for name, classifier in classifiers.items():
             pipeline = make_pipeline(clone(dataset.preparation), classifier)
-            with global_generators(random_state):  # which networks are trained with
+            # As in the fit of NFT-K: networks are trained on one thread.
+            alone = one_torch_thread() if name == "network" else nullcontext()
+            with global_generators(random_state), alone:
                 scores = cross_validate(
                     pipeline,
                     dataset.X,
