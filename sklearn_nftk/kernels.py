@@ -57,9 +57,9 @@ def layer_kernels(
     Parameters
     ----------
     network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module or callable
-        None means ``MLP()``; a callable is called as ``network(n_features, 1, 0)``. Networks drawn
-        here without a `random_state` of their own are drawn with seed 0. Also any other object
-        with a method ``kernel_source``.
+        None means the default of the estimators; a callable is called as ``network(n_features, 1,
+        0)``. Networks drawn here without a `random_state` of their own are drawn with seed 0. Also
+        any other object with a method ``kernel_source``.
     X : array-like or torch.Tensor of shape (n, ...)
         Integers reach the network as integers if it looks them up in an embedding, else as floats.
     Y : array-like or torch.Tensor of shape (m, ...), default=None

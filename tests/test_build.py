@@ -24,6 +24,7 @@ from sklearn_nftk.networks import (
     InfiniteRNN,
     allow_nd,
     checked,
+    default_network,
     make_source,
     specification,
     validated,
@@ -232,7 +233,7 @@ def test_specification_must_yield_a_source(rng):
 
 
 def test_networks_are_recognised():
-    assert isinstance(specification(None), MLP)
+    assert specification(None).get_params() == default_network().get_params()
     for network in (MLP(), InfiniteMLP(), InfiniteRNN(), Few(), Products()):
         assert specification(network) is network
     for network in (nn.Linear(2, 1), drawn_by_torch, nn.Linear):
@@ -295,7 +296,8 @@ def test_mlp_draws_from_no_global_generator():
 @pytest.mark.parametrize("make", [MultiLayerNTKClassifier, LayerKernels])
 def test_default_network_is_made_explicit_by_its_parameters(network, make):
     model = make().set_params(network__hidden_layer_sizes=(3,), network__activation="tanh")
-    assert model.network.get_params() == MLP((3,), "tanh").get_params()
+    expected = default_network().set_params(hidden_layer_sizes=(3,), activation="tanh")
+    assert model.network.get_params() == expected.get_params()
     assert make().get_params()["network"] is None
     assert clone(make()).network is None
     # ... of the network that is set along with them, or before

@@ -15,7 +15,7 @@ from sklearn_nftk.cli._data import load
 from sklearn_nftk.cli._evidence import gather, print_evidence, sentence, take
 from sklearn_nftk.cli._networks import parse_network
 from sklearn_nftk.inspection import layer_ablation, training_contributions
-from sklearn_nftk.networks import MLP, InfiniteMLP
+from sklearn_nftk.networks import MLP, InfiniteMLP, default_network
 
 
 @pytest.fixture(autouse=True)
@@ -129,8 +129,9 @@ def test_presets():
     assert parse_network("infinite", iris).get_params() == InfiniteMLP(depth=3).get_params()
     for text in ("mlp", None):
         network = parse_network(text, iris)
-        assert isinstance(network, MLP)
-        assert network.get_params() == MLP().get_params()
+        assert network.get_params() == default_network().get_params()
+    sizes = parse_network("9,8", iris)
+    assert sizes.get_params() == {**default_network().get_params(), "hidden_layer_sizes": (9, 8)}
     pytest.importorskip("skorch")
     for text in ("cnn", None):
         network = parse_network(text, digits)

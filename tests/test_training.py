@@ -332,3 +332,20 @@ def test_trained_networks_of_a_source(three_classes):
     source = make_source(MLP((8,), max_epochs=2), X, y, np.ones(60), 0, n_outputs=3)
     assert source.n_outputs == 3
     assert pickle.loads(pickle.dumps(source)).network_outputs(X).shape == (60, 3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_on_a_gpu(three_classes):
+    X, y = three_classes
+    network = MLP((32,), max_epochs=60, lr=1e-2)
+    model = trained(X, y, network, device="cuda", cv=2)
+    assert all(p.device.type == "cpu" for f in model.networks_ for p in f.parameters())
+    assert cross_entropy(trained(X, y, network, device="cuda").network_, X, y) < 0.4
+    assert_allclose(
+        pickle.loads(pickle.dumps(model)).decision_function(X),
+        model.decision_function(X),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    on_card = net(module=module(), device="cuda", max_epochs=20)
+    assert cross_entropy(trained(X, y, on_card, device="cuda").network_, X, y) < 0.9

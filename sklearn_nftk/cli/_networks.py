@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from torch import nn, optim
 
 from ..estimators import MultiLayerNTKClassifier
-from ..networks import MLP, InfiniteMLP, is_trained
+from ..networks import InfiniteMLP, default_network, is_trained
 from ._data import UsageError
 
 PRESETS = ("mlp", "cnn", "infinite")
@@ -34,7 +34,7 @@ def parse_network(text, dataset):
     if text is None:
         text = "mlp" if dataset.image_shape is None else "cnn"
     if text == "mlp":
-        return MLP()
+        return default_network()
     if text == "infinite":
         return InfiniteMLP(depth=3)
     if text == "cnn":
@@ -46,7 +46,8 @@ def parse_network(text, dataset):
         except (ImportError, AttributeError) as error:
             raise UsageError(f"--network {text}: {error}") from error
     try:
-        return MLP(hidden_layer_sizes=tuple(int(size) for size in text.split(",")))
+        sizes = tuple(int(size) for size in text.split(","))
+        return default_network().set_params(hidden_layer_sizes=sizes)
     except ValueError as error:
         raise UsageError(
             f"--network {text}: give {', '.join(PRESETS)}, hidden layer sizes such as 512,512, or "

@@ -51,7 +51,7 @@ def trained_mlp(specification, X, y, sample_weight, seed, n_outputs, device, pro
     for layer, (_, of_bias) in zip(layers, deviations, strict=True):
         layer.bias.requires_grad_(of_bias > 0)
     net = _net(skorch, specification, module, classifies, resolve_device(device), seed)
-    train(net, X, y, sample_weight, seed, progress)
+    train(net, X, y, sample_weight, seed, progress).cpu()
     layers[-1].double()
     with torch.no_grad():
         layers[-1].weight.mul_(torch.as_tensor(unit).reshape(-1, 1))
@@ -59,7 +59,7 @@ def trained_mlp(specification, X, y, sample_weight, seed, n_outputs, device, pro
     arrays = {}
     for i, (layer, scales) in enumerate(zip(layers, deviations, strict=True)):
         for name, scale in zip(("weight", "bias"), scales, strict=True):
-            values = getattr(layer, name).detach().cpu().double().numpy()
+            values = getattr(layer, name).detach().double().numpy()
             divisor = scale if specification.parametrization == "ntk" and scale > 0 else 1.0
             arrays[f"layer{i}.{name}"] = values / divisor
     return specification.restore(arrays)
