@@ -63,6 +63,7 @@ def _nftk(network, **options):
 WAYS = {
     # as many folds as the largest class has members, in the smallest sets
     "SVC": lambda seed, y: GridSearchCV(SVC(), GRID, cv=min(5, int(np.bincount(y).max()))),
+    "the default": _nftk(None),
     "MLP": _nftk(MLP()),
     "MLP, gelu": _nftk(MLP(activation="gelu")),
     "MLP, gelu, bias_variance=1": _nftk(MLP(activation="gelu", bias_variance=1.0)),

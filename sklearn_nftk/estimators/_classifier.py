@@ -23,9 +23,9 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     ----------
     network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module, \
             skorch.NeuralNet or callable, default=None
-        What is kernelised, at its present parameters. None means ``MLP(activation="softplus",
-        bias_variance=1.0)``, a smooth random network with two hidden layers of 512. An infinitely
-        wide network has kernels in closed form and no parameters: nothing is drawn. A module must
+        What is kernelised, at its present parameters. None means ``MLP(activation="silu",
+        weight_variance=1.0, bias_variance=0.3)``, a smooth random network with two hidden layers of
+        512. An infinitely wide network has kernels in closed form and no parameters: nothing is drawn. A module must
         map (n, ...) to (n, O); it is copied, put into evaluation mode and otherwise left alone. An
         ``MLP(max_epochs=...)`` or an unfitted net of skorch is trained in `fit`, the net on a
         clone; a fitted one is used as it is (but clones of an estimator hold unfitted nets; put it
