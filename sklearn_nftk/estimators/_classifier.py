@@ -24,16 +24,16 @@ class MultiLayerNTKClassifier(KernelClassifierMixin, BaseMultiLayerNTK):
     network : None, MLP, InfiniteMLP, InfiniteRNN, KernelSource, torch.nn.Module, \
             skorch.NeuralNet or callable, default=None
         What is kernelised, at its present parameters. None means ``MLP(activation="silu",
-        weight_variance=1.0, bias_variance=0.3)``, a smooth random network with two hidden layers of
-        512. An infinitely wide network has kernels in closed form and no parameters: nothing is drawn. A module must
-        map (n, ...) to (n, O); it is copied, put into evaluation mode and otherwise left alone. An
-        ``MLP(max_epochs=...)`` or an unfitted net of skorch is trained in `fit`, the net on a
-        clone; a fitted one is used as it is (but clones of an estimator hold unfitted nets; put it
-        into a :class:`sklearn.frozen.FrozenEstimator`, or give its ``module_``). On the CPU
-        training takes one thread, so that a seed is one network on any machine. A callable is
-        called as ``network(n_features, n_outputs, random_state)``, with n_outputs the number of
-        classes. A :class:`~sklearn_nftk.kernels.KernelSource` yields kernels of its own, and any
-        object with a method ``kernel_source`` yields a source.
+        weight_variance=1.0, bias_variance=0.3)``, a smooth random network with two hidden layers
+        of 512. An infinitely wide network has kernels in closed form and no parameters: nothing is
+        drawn. A module must map (n, ...) to (n, O); it is copied, put into evaluation mode and
+        otherwise left alone. An ``MLP(max_epochs=...)`` or an unfitted net of skorch is trained in
+        `fit`, the net on a clone; a fitted one is used as it is (but clones of an estimator hold
+        unfitted nets; put it into a :class:`sklearn.frozen.FrozenEstimator`, or give its
+        ``module_``). On the CPU training takes one thread, so that a seed is one network on any
+        machine. A callable is called as ``network(n_features, n_outputs, random_state)``, with
+        n_outputs the number of classes. A :class:`~sklearn_nftk.kernels.KernelSource` yields
+        kernels of its own, and any object with a method ``kernel_source`` yields a source.
     layers : {"module", "block"} or dict, default="module"
         "module": each module that owns parameters is a layer. "block": each top-level child is
         one. ``{layer name: [parameter-name patterns]}`` groups parameters by hand. Infinitely wide
