@@ -64,6 +64,8 @@ WAYS = {
     # as many folds as the largest class has members, in the smallest sets
     "SVC": lambda seed, y: GridSearchCV(SVC(), GRID, cv=min(5, int(np.bincount(y).max()))),
     "the default": _nftk(None),
+    "the default, uniform": _nftk(None, kernel_weights="uniform"),
+    "the default, shrinkage=0": _nftk(None, shrinkage=0.0),
     "MLP": _nftk(MLP()),
     "MLP, gelu": _nftk(MLP(activation="gelu")),
     "MLP, gelu, bias_variance=1": _nftk(MLP(activation="gelu", bias_variance=1.0)),
