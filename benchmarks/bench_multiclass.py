@@ -37,10 +37,10 @@ def made_set(seed):
     return X, rng.permutation(9)[y], [(np.arange(750), np.arange(750, 1000))]
 
 
-def fitted(way, X, y):
+def fitted(way, X, y, seed=0):
     """The model of one way, and how long its fit took."""
     codes = _machine._coded
-    model = MultiLayerNTKClassifier(random_state=0)
+    model = MultiLayerNTKClassifier(random_state=seed)
     if way == "SVC":
         # as many folds as the largest class has members, in the smallest sets
         model = GridSearchCV(SVC(), GRID, cv=min(5, int(np.bincount(y).max())))
@@ -61,11 +61,11 @@ def calibration_error(probabilities, right):
     return float(np.abs(gaps).sum() / len(right))
 
 
-def figures(way, X, y, train, test):
+def figures(way, X, y, train, test, seed=0):
     """Figures of one way on one test part."""
     scaler = StandardScaler().fit(X[train])
     known, new = scaler.transform(X[train]), scaler.transform(X[test])
-    model, seconds = fitted(way, known, y[train])
+    model, seconds = fitted(way, known, y[train], seed)
     predicted = model.predict(new)
     right = predicted == y[test]
     values = {"accuracy": 100 * float(right.mean()), "fit_time": seconds}
@@ -80,11 +80,14 @@ def figures(way, X, y, train, test):
     return values
 
 
-def study(X, y, parts, ways):
-    """Means over the test parts: {way: {figure: value}}."""
+def study(X, y, parts, ways, seeds=1):
+    """Means over the test parts, and over networks: {way: {figure: value}}."""
     table = {}
     for way in ways:
-        rows = [figures(way, X, y, train, test) for train, test in parts]
+        drawn = 1 if way == "SVC" else seeds
+        rows = [
+            figures(way, X, y, train, test, seed) for train, test in parts for seed in range(drawn)
+        ]
         table[way] = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return table
 
@@ -116,15 +119,22 @@ def main():
     parser.add_argument("--max-samples", type=int, default=2500, help="default: 2500")
     parser.add_argument("--parts", type=int, default=2, help="test parts of each set, at most 4")
     parser.add_argument("--largest-svc", type=int, default=2500, help="more samples: no SVM")
+    parser.add_argument("--seeds", type=int, default=1, help="networks that are averaged over")
+    parser.add_argument("--only", nargs="+", help="sets that are shown; nothing is kept")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message="y_pred contains classes|The least populated")
+    if options.only:
+        for name, X, y, parts in uci_sets(options.data, options.max_samples):
+            if name in options.only:
+                shown(name, study(X, y, parts[: options.parts], WAYS, options.seeds))
+        return
     made = {f"made {seed}": study(*made_set(seed), WAYS) for seed in range(3)}
     for name, table in made.items():
         shown(name, table)
     tables, minority = {}, {}
     for name, X, y, parts in uci_sets(options.data, options.max_samples):
         ways = WAYS if len(X) <= options.largest_svc else WAYS[:2]
-        tables[name] = study(X, y, parts[: options.parts], ways)
+        tables[name] = study(X, y, parts[: options.parts], ways, options.seeds)
         counts = np.bincount(y)
         if len(counts) == 2 and counts.min() < 0.35 * len(y):
             minority[name] = tables[name]
