@@ -148,13 +148,13 @@ def test_no_label_of_a_fold_reaches_its_network(three_classes):
 
 
 # Labels that are coins, and an identifier by which a network can learn them by heart.
-def coins(n=240):
+def coins(n=160):
     rng = np.random.default_rng(0)
     codes = rng.choice([-1.0, 1.0], size=(n, 16))
     return codes, rng.integers(0, 2, n)
 
 
-LEARNS_BY_HEART = MLP((64,), max_epochs=60, lr=1e-2, batch_size=32)
+LEARNS_BY_HEART = MLP((64,), max_epochs=40, lr=1e-2, batch_size=32)
 
 
 def test_what_only_memory_knows_is_not_known_out_of_fold():
