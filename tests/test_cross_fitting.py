@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize_scalar, nnls
 from scipy.special import log_softmax
@@ -38,9 +39,10 @@ pytest.importorskip("skorch")
 
 TRAINED = MLP((12, 8), max_epochs=8, lr=1e-2, batch_size=16)
 FOLDS = np.tile([0, 1, 2, 1, 0], 12)
+CV = PredefinedSplit(FOLDS)
 
 
-def machine(network=TRAINED, cv=PredefinedSplit(FOLDS), **parameters):  # noqa: B008 - not changed
+def machine(network=TRAINED, cv=CV, **parameters):
     return MultiLayerNTKClassifier(network, cv=cv, random_state=0, **parameters)
 
 
@@ -329,6 +331,22 @@ def test_kernels_of_folds_that_are_not_stored(three_classes):
     assert_allclose(streamed.oof_scores_, stored.oof_scores_, rtol=1e-8, atol=1e-10)
     assert_allclose(streamed.kernel_weights_, stored.kernel_weights_, atol=1e-6)
     assert_allclose(streamed.decision_function(X), stored.decision_function(X), rtol=1e-7)
+
+
+@pytest.mark.parametrize("loss", ["squared", "hinge"])
+def test_any_number_of_threads_gives_the_same(loss, three_classes):
+    X, y = three_classes
+    alone = machine(loss=loss, n_jobs=1).fit(X, y)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        shared = machine(loss=loss, n_jobs=3).fit(X, y)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    for name in ("oof_scores_", "kernel_weights_", "dual_coef_", "layer_scales_"):
+        a, b = getattr(alone, name), getattr(shared, name)
+        assert_allclose(a, b, rtol=0, atol=1e-12 * np.abs(a).max())
 
 
 def test_inspection_learns_again_as_the_fit_did(three_classes):

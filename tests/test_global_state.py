@@ -12,9 +12,11 @@ import cvxpy as cp
 import numpy as np
 import pytest
 import torch
+from numpy.testing import assert_allclose
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_info
+from torch import nn
 
 from sklearn_nftk import MultiLayerNTKClassifier, MultiLayerNTKRegressor
 from sklearn_nftk.networks import MLP, InfiniteMLP
@@ -110,6 +112,54 @@ def test_fits_in_four_threads(state, loss, kernel_weights, network, three_classe
     model = MultiLayerNTKClassifier(network, loss=loss, kernel_weights=kernel_weights)
     model.set_params(random_state=0, n_jobs=2)
     in_four_threads(lambda: model.__sklearn_clone__().fit(X, y).predict(X))
+
+
+class Interrupted(nn.Module):
+    """Interrupts its training, when it is told to."""
+
+    now = False
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, x):
+        if self.now and self.training:
+            raise KeyboardInterrupt
+        return nn.functional.dropout(self.layer(x), training=self.training)
+
+
+def trained(kind, three_classes):
+    """A fit whose networks are trained; what that loads late has been loaded."""
+    skorch = pytest.importorskip("skorch")
+    parameters = {"criterion": nn.CrossEntropyLoss, "verbose": 0}
+    network = MLP((8,), max_epochs=2)
+    if kind == "net":
+        network = skorch.NeuralNetClassifier(Interrupted, max_epochs=2, **parameters)
+    model = MultiLayerNTKClassifier(network, cv=2, random_state=0)
+    return model, model.__sklearn_clone__().fit(*three_classes).oof_scores_
+
+
+@pytest.mark.parametrize("kind", ["mlp", "net"])
+def test_training_in_four_threads(kind, request, three_classes):
+    model, expected = trained(kind, three_classes)
+    request.getfixturevalue("state")
+
+    def work():
+        scores = model.__sklearn_clone__().fit(*three_classes).oof_scores_
+        assert_allclose(scores, expected, rtol=1e-9, atol=1e-12)
+
+    in_four_threads(work)
+
+
+def test_an_interrupted_training_leaves_no_trace(request, three_classes, monkeypatch):
+    model, _ = trained("net", three_classes)
+    torch.set_num_threads(2)
+    request.addfinalizer(lambda: torch.set_num_threads(1))
+    request.getfixturevalue("state")
+    monkeypatch.setattr(Interrupted, "now", True)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*three_classes)
 
 
 def test_regression_in_four_threads(state, rng):

@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state
 from torch import nn
 
 from sklearn_nftk import MultiLayerNTKClassifier, MultiLayerNTKRegressor
@@ -159,12 +160,13 @@ def test_the_seed_decides_and_the_order_of_the_rows_does_not(three_classes):
 def test_training_leaves_the_global_generators_alone(three_classes):
     X, y = three_classes
     torch.manual_seed(7)
-    np.random.seed(7)  # noqa: NPY002 - it is about this generator
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    of_numpy = check_random_state(None)  # numpy's global generator
+    of_numpy.seed(7)
+    before = torch.get_rng_state(), of_numpy.get_state()[1].copy()
     for network in (MLP((8,), max_epochs=2), net()):
         trained(X, y, network)
     assert_array_equal(torch.get_rng_state(), before[0])
-    assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+    assert_array_equal(of_numpy.get_state()[1], before[1])
 
 
 def test_training_where_gradients_are_off(three_classes):

@@ -12,7 +12,10 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import check_consistent_length
 
+from ..utils._sklearn import one_at_a_time
 
+
+@one_at_a_time
 def folds_of(training, cv, X, y, groups, seed):
     """Fold of each distinct row.
 

@@ -100,12 +100,12 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
         """Kernel source of the networks, made for the distinct rows X of a training set."""
         n_outputs = self._n_outputs(training)
         if folds is None:
-            source = self._drawn(X, training, slice(None), seed, report)
+            source = self._drawn(X, training, np.ones(len(X), dtype=bool), seed, report)
         else:
             seeds = _seeds(seed, folds.max() + 1)
             source = AverageKernels(
                 [
-                    self._drawn(X, training, np.flatnonzero(folds != fold), of_fold, report)
+                    self._drawn(X, training, folds != fold, of_fold, report)
                     for fold, of_fold in enumerate(seeds)
                 ]
             )
@@ -117,12 +117,13 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
         self._outputs = self.outputs
         return CosineKernels(source) if self.normalize == "cosine" else source
 
-    def _drawn(self, X, training, rows, seed, report):
-        """Kernel source of `n_networks` networks that are made from some of the rows."""
+    def _drawn(self, X, training, seen, seed, report):
+        """Kernel source of `n_networks` networks that are made from the rows of a mask."""
         n_decisions, n_outputs = training.Y.shape[1], self._n_outputs(training)
         per_class = self.outputs == "per_class"
-        if is_trained(self.network):  # which order of the rows they came in must not matter
-            rows = training.order[np.isin(training.order, np.arange(len(X))[rows])]
+        rows = slice(None)
+        if is_trained(self.network):  # in an order that is not that of the rows as they came
+            rows = training.order[seen[training.order]]
         targets = self._trained_on(training)
         sources = [
             make_source(

@@ -31,6 +31,11 @@ class AverageKernels(KernelSource):
         return [network for source in self.sources for network in _networks(source)]
 
     @property
+    def specification(self):
+        """What the networks were made from, where it is kept."""
+        return getattr(self.sources[0], "specification", None)
+
+    @property
     def network_outputs(self):
         """Mean outputs of the networks, where they have some: ``network_outputs(X)``."""
         each = [source.network_outputs for source in self.sources]

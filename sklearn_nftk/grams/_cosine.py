@@ -32,6 +32,11 @@ class CosineKernels(KernelSource):
         return getattr(self.source, "networks", [self.network])
 
     @property
+    def specification(self):
+        """What the network of the other source was made from, where it is kept."""
+        return getattr(self.source, "specification", None)
+
+    @property
     def network_outputs(self):
         """Outputs of the network of the other source, where it has one."""
         return self.source.network_outputs

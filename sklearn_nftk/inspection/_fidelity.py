@@ -1,7 +1,5 @@
 """How well the kernel machine stands for the network whose tangent kernels it combines."""
 
-from typing import Any
-
 import numpy as np
 from scipy.special import logsumexp
 from scipy.stats import kendalltau
@@ -142,10 +140,7 @@ def network_fidelity(estimator, X, y=None):
 def has_network(estimator):
     """Tell whether there is a network that was trained, or may have been, to compare with."""
     machine = final_estimator(estimator)
-    source: Any = getattr(machine, "kernel_source_", None)
-    source = getattr(source, "source", source)
-    while hasattr(source, "sources"):  # all of one specification
-        source = source.sources[0]
+    source = getattr(machine, "kernel_source_", None)
     made_of = getattr(source, "specification", None)
     drawn = made_of is not None and not getattr(made_of, "is_trained", False)
     return not drawn and _n_outputs(machine) in _accepted(machine)

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.multiclass import type_of_target
 
 from ..utils._arrays import check_batch
 from ..utils._kernel_source import KernelSource
-from ..utils._sklearn import StrOptions, validate_data
+from ..utils._sklearn import StrOptions, type_of_target, validate_data
 from ._mlp import MLP
 from ._modules import recognised
 

@@ -1,15 +1,19 @@
 """Specifications of what the user has: a module, a net of skorch, or a function that makes one."""
 
 import inspect
+import sys
 
+import torch
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from ..tangents import group_layers
 from ..utils._arrays import check_batch
+from ..utils._progress import silent
 from ._drawing import initialise_lazy_modules, private_copy, seeded
-from ._skorch import SkorchSpecification, unwrapped
 from ._tangents import tangent_kernels
+from ._training import train
 
 
 class ModuleSpecification:
@@ -33,15 +37,21 @@ class ModuleSpecification:
         dtype="auto",
         n_jobs=None,
         n_outputs=1,
+        progress=silent,
     ):
         """Tangent kernels of the network, see `MLP.kernel_source`."""
         X = check_batch(X)
-        with seeded(seed):
-            network = self.build(X.shape[1], n_outputs, seed)
-            initialise_lazy_modules(network, X)
+        network = self._network(X, y, sample_weight, seed, n_outputs, progress)
         return tangent_kernels(
             network, X, layers=layers, outputs=outputs, device=device, dtype=dtype, n_jobs=n_jobs
         )
+
+    def _network(self, X, y, sample_weight, seed, n_outputs, progress):
+        """Return a network of our own for data like X."""
+        with seeded(seed):
+            network = self.build(X.shape[1], n_outputs, seed)
+            initialise_lazy_modules(network, X)
+        return network
 
     def build(self, n_features, n_outputs, seed):
         """Return a network of our own, in evaluation mode on the CPU."""
@@ -92,13 +102,34 @@ class FunctionSpecification(ModuleSpecification):
             return [layer.name for layer in group_layers(self.build(1, 1, 0), layers)]
 
 
+class SkorchSpecification(ModuleSpecification):
+    """An unfitted ``skorch.NeuralNet``, of which clones are trained."""
+
+    is_trained = True
+
+    def __init__(self, net):
+        self.net = net
+
+    def _network(self, X, y, sample_weight, seed, n_outputs, progress):
+        with torch.inference_mode(False):
+            return private_copy(train(clone(self.net), X, y, sample_weight, seed, progress))
+
+    def layer_names(self, layers="module"):
+        """Names of the layers of a network that is not trained."""
+        with seeded(0):
+            module = clone(self.net).initialize().module_
+            return [layer.name for layer in group_layers(module, layers)]
+
+
 def recognised(network):
     """Return the specification of a module, a net or a function, None for anything else."""
     if isinstance(network, FrozenEstimator):  # which keeps a fitted net fitted in clones
         network = network.estimator
-    network = unwrapped(network)
-    if isinstance(network, SkorchSpecification):
-        return network
+    skorch = sys.modules.get("skorch")  # not loaded for the question
+    if skorch is not None and isinstance(network, skorch.NeuralNet):
+        if not network.initialized_:
+            return SkorchSpecification(network)
+        network = network.module_
     if isinstance(network, nn.Module):
         return ModuleSpecification(network)
     if callable(network) and (not isinstance(network, type) or issubclass(network, nn.Module)):

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ..utils._progress import silent
+from ..utils._sklearn import one_at_a_time
 from ..utils._threads import one_torch_thread
 from ._drawing import as_input, seeded
 
@@ -63,6 +64,8 @@ def train(net, X, y, sample_weight=None, seed=0, progress=silent):
     # wait for threads longer than they take.
     with seeded(seed), torch.enable_grad(), one_torch_thread(), epochs as bar:
         try:
+            if net.train_split is not None:
+                net.set_params(train_split=one_at_a_time(net.train_split))
             net.initialize()
             net.callbacks_.append(("epochs", _epoch_callback(bar)))
             _fit(net, as_input(net.module_, X[rows]), _targets(net, y[rows]))
@@ -99,6 +102,7 @@ def repetitions(weights, seed):
     total = min(weights.sum() / weights.min(), _MOST_COPIES * len(weights))
     size = max(1, round(total))
     ends = np.cumsum(weights) / weights.sum() * size
+    ends[-1] = size  # but for rounding
     start = np.random.RandomState(seed).uniform()
     if np.allclose(ends, np.round(ends)):  # whole numbers stay what they are
         start = 0.5

@@ -13,7 +13,7 @@ from sklearn.base import _fit_context as fit_context
 from sklearn.svm import _libsvm
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 try:
@@ -54,6 +54,8 @@ __all__ = [
     "check_sample_weight",
     "fit_context",
     "libsvm",
+    "one_at_a_time",
+    "type_of_target",
     "validate_data",
     "visual_block",
 ]
@@ -61,7 +63,7 @@ __all__ = [
 _validation = RLock()
 
 
-def _one_at_a_time(function):
+def one_at_a_time(function):
     """Not in two threads at once: scikit-learn changes the filters of warnings while it validates.
 
     Two threads that put them back in the order they came leave the first one's change behind.
@@ -75,9 +77,10 @@ def _one_at_a_time(function):
     return alone
 
 
-check_array = _one_at_a_time(check_array)
-check_classification_targets = _one_at_a_time(check_classification_targets)
-validate_data = _one_at_a_time(validate_data)
+check_array = one_at_a_time(check_array)
+check_classification_targets = one_at_a_time(check_classification_targets)
+type_of_target = one_at_a_time(type_of_target)
+validate_data = one_at_a_time(validate_data)
 
 # The keyword that refuses negative weights was renamed between releases.
 _NON_NEGATIVE = next(
