@@ -4,7 +4,10 @@ from ._base import BaseKernelMachine
 from ._classifier import MultiLayerNTKClassifier
 from ._decisions import (
     contributions,
+    decisions,
+    first_copies,
     fitted,
+    fitted_problem,
     kernel_blocks,
     training_columns,
     training_problem,
@@ -22,7 +25,10 @@ __all__ = [
     "MultipleKernelClassifier",
     "MultipleKernelRegressor",
     "contributions",
+    "decisions",
+    "first_copies",
     "fitted",
+    "fitted_problem",
     "kernel_blocks",
     "training_columns",
     "training_problem",

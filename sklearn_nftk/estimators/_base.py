@@ -22,7 +22,8 @@ class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
     ``_targets(y, sample_weight)``; and kernels: keys of training rows by ``_keys(X, rows)``, what
     is to be learned from another training set on the fitted kernels by ``_problem_of(X,
     training)``, validated samples by ``_validated(X, y)`` and ``_test_set(X)``, and their kernels
-    with the training set by ``_blocks(X, step)``.
+    with the training set by ``_blocks(X, step)``, those of the training set with itself by
+    ``_training_grams()``.
     """
 
     # Where notebooks link to.
@@ -62,12 +63,12 @@ class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
         for name in _NOT_ALWAYS_SET:
             self.__dict__.pop(name, None)
         self._fitted = fitted
-        self._copy_of, self._share = training.rows.copy_of, training.share()
-        self._training_weights = training.s / training.s.sum()
+        self._training = training
+        copy_of = training.rows.copy_of
         self.layer_names_ = list(fitted.layer_names)
         self.layer_scales_ = self._squeezed(fitted.layer_scales)
         self.kernel_weights_ = fitted.kernel_weights
-        self.dual_coef_ = fitted.dual_coef[:, self._copy_of] * self._share
+        self.dual_coef_ = fitted.dual_coef[:, copy_of] * training.share()
         self.intercept_ = fitted.intercept
         self.C_ = fitted.C
         self.n_iter_ = fitted.n_iter
@@ -80,7 +81,7 @@ class BaseKernelMachine(CallbackSupportMixin, BaseEstimator):
             self.dual_gap_ = fitted.dual_gap
         if fitted.held_out_scores is not None:
             name = "oof_scores_" if fitted.cross_fitted else "loo_scores_"
-            setattr(self, name, fitted.held_out_scores[self._copy_of])
+            setattr(self, name, fitted.held_out_scores[copy_of])
         if fitted.class_codes is not None:
             self.class_codes_ = fitted.class_codes
         if fitted.temperature is not None:

@@ -55,12 +55,19 @@ def training_columns(estimator):
     copy_of : ndarray of int, shape (n_fit,)
     share : ndarray of shape (n_fit,)
     """
-    return estimator._copy_of, estimator._share
+    training = estimator._training
+    return training.rows.copy_of, training.share()
+
+
+def first_copies(estimator):
+    """Training row that stands for each distinct row, ascending, shape (m,)."""
+    return estimator._training.rows.first
 
 
 def training_weights(estimator):
     """Weight of each training row in means over the training set, shape (n_fit,); sums to 1."""
-    return estimator._training_weights
+    s = estimator._training.s
+    return s / s.sum()
 
 
 def contributions(estimator, X):
@@ -119,6 +126,32 @@ def with_decisions(estimator, X, values, temperature=None):
     if temperature is not None:
         view.temperature_ = temperature
     return view
+
+
+def fitted_problem(estimator):
+    """State the problem again that was solved, on the scaled kernels.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+
+    Returns
+    -------
+    problem : Problem
+        With one-vs-rest targets of classes.
+    targets : ndarray of shape (m, n_decisions)
+        As they were learned: those of codes, where classes have some.
+
+    Raises
+    ------
+    ValueError
+        If the kernels of the training set are not known any more.
+    """
+    machine, training = estimator._fitted, estimator._training
+    grams = estimator._training_grams().scaled(machine.layer_scales)
+    codes = machine.class_codes
+    targets = training.Y if codes is None else codes[training.strata]
+    return training.problem(grams, machine.options), targets
 
 
 def training_problem(estimator, X, y, sample_weight=None):

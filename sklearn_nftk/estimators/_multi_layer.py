@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ..grams import AverageKernels, CosineKernels, fold_grams, layer_grams
+from ..grams import AverageKernels, CosineKernels, StreamedGrams, fold_grams, layer_grams
 from ..learner import array_keys, learn
 from ..networks import NetworkParameter, allow_nd, is_trained, make_source, validated
 from ..utils._memory import working_memory
@@ -90,7 +90,7 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
             fitted = learn(problem, report)  # -> statistics -> weights -> dual coefficients
             self.kernel_source_ = source
             self.X_fit_ = distinct if no_copies else rows[training.kept]
-            self._first, self._allow_nd = training.rows.first, allow_nd(self.network)
+            self._allow_nd = allow_nd(self.network)
             self._folds = folds
             self._keep(fitted, training, row_ids(X, y))
             self._remember(batch)
@@ -172,7 +172,7 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
         """State what is to be learned from a training set under the fitted networks."""
         source, distinct = self.kernel_source_, X[training.first]
         folds = self._folds
-        if folds is not None and not _same_rows(distinct, self.X_fit_[self._first]):
+        if folds is not None and not _same_rows(distinct, self.X_fit_[self._training.rows.first]):
             raise ValueError(
                 "X must be the training set where the estimator has cv: of other rows it is not "
                 "known which network has seen them."
@@ -189,9 +189,12 @@ class BaseMultiLayerNTK(NetworkParameter, BaseKernelMachine):
     def _training_batch(self):
         batch = getattr(self, "_batch", None)
         if batch is None:
-            batch = self.kernel_source_.prepare(self.X_fit_[self._first])
+            batch = self.kernel_source_.prepare(self.X_fit_[self._training.rows.first])
             self._remember(batch)
         return batch
+
+    def _training_grams(self):
+        return StreamedGrams(self.kernel_source_, self._training_batch())
 
     def _blocks(self, X, step):
         """Yield ``(rows, kernels with the distinct training rows)``, (H, L, b, m)."""

@@ -64,6 +64,7 @@ class _BaseMultipleKernel(BaseKernelMachine):
             problem = training.problem(grams, self._options())
             fitted = learn(problem, report)  # -> statistics -> weights -> dual coefficients
             self._columns = None if len(training.first) == len(stack) else training.first
+            self._grams_fit = grams
             self._keep(fitted, training, row_ids(X, y))
         return self
 
@@ -116,6 +117,20 @@ class _BaseMultipleKernel(BaseKernelMachine):
     def _problem_of(self, X, training):
         """State what is to be learned from another training set."""
         return training.problem(self._grams(X, training), self._fitted.options)
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        state.pop("_grams_fit", None)  # too large to be kept for what may be asked
+        return state
+
+    def _training_grams(self):
+        grams = getattr(self, "_grams_fit", None)
+        if grams is None:
+            raise ValueError(
+                "estimator does not know the kernels of its training set: they are not pickled "
+                "with an estimator on precomputed kernels. Fit it again on them."
+            )
+        return grams
 
     def _blocks(self, X, step):
         """Yield ``(rows, kernels with the distinct training rows)``, (1, L, b, m)."""

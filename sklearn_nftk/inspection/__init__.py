@@ -11,6 +11,7 @@ from ._contributions import layer_contributions
 from ._explain import explain
 from ._features import feature_contributions
 from ._fidelity import network_fidelity
+from ._influence import training_influence
 from ._similarity import kernel_similarity
 from ._stability import weight_stability
 from ._training import training_contributions
@@ -37,5 +38,6 @@ __all__ = [
     "layer_values",
     "network_fidelity",
     "training_contributions",
+    "training_influence",
     "weight_stability",
 ]

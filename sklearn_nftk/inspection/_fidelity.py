@@ -143,7 +143,7 @@ def has_network(estimator):
     source = getattr(machine, "kernel_source_", None)
     made_of = getattr(source, "specification", None)
     drawn = made_of is not None and not getattr(made_of, "is_trained", False)
-    return not drawn and _n_outputs(machine) in _accepted(machine)
+    return not drawn and n_outputs_of(machine) in _accepted(machine)
 
 
 def fidelity_sentence(estimator, fidelity):
@@ -170,7 +170,7 @@ def fidelity_sentence(estimator, fidelity):
 # -- the network ------------------------------------------------------------------------------
 
 
-def _n_outputs(machine):
+def n_outputs_of(machine):
     """Outputs of the network; None without one."""
     source = getattr(machine, "kernel_source_", None)
     return getattr(source, "n_outputs", None) if hasattr(source, "network_outputs") else None
@@ -185,7 +185,7 @@ def _accepted(machine):
 
 
 def _require_outputs(machine):
-    n_outputs = _n_outputs(machine)
+    n_outputs = n_outputs_of(machine)
     accepted = _accepted(machine)
     if n_outputs in accepted:
         return

@@ -7,6 +7,7 @@ from sklearn.utils import Bunch, check_scalar
 
 from ..estimators import fitted, kernel_blocks, training_columns, validated_test_set
 from ..utils._memory import require_memory
+from ._top import largest
 from ._unwrap import final_estimator, transformed
 
 
@@ -87,10 +88,10 @@ def training_contributions(estimator, X, *, per_layer=False, top=None):
             planes = block[c if len(block) > 1 else 0][..., columns]  # (L, b, n_fit)
             dual_coef = machine.dual_coef_[c]
             if top is not None:
-                largest = _largest(_contributions(planes, coefficients[c], dual_coef), n_kept)
-                indices[rows, c] = largest
-                planes = np.take_along_axis(planes, largest[None], axis=2)
-                dual_coef = dual_coef[largest]
+                chosen = largest(_contributions(planes, coefficients[c], dual_coef), n_kept)
+                indices[rows, c] = chosen
+                planes = np.take_along_axis(planes, chosen[None], axis=2)
+                dual_coef = dual_coef[chosen]
             result[rows, c] = _contributions(
                 planes, coefficients[c], dual_coef, per_layer=per_layer
             )
@@ -111,11 +112,3 @@ def _contributions(planes, coefficients, dual_coef, *, per_layer=False):
     if per_layer:
         return np.moveaxis(planes, 0, -1) * coefficients * dual_coef[..., None]
     return np.tensordot(coefficients, planes, axes=1) * dual_coef
-
-
-def _largest(contributions, k):
-    """Columns of the k largest absolute values of each row, in descending order."""
-    sizes = -np.abs(contributions)
-    largest = np.argpartition(sizes, k - 1, axis=1)[:, :k]
-    order = np.argsort(np.take_along_axis(sizes, largest, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(largest, order, axis=1)

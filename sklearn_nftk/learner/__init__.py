@@ -3,6 +3,7 @@
 from ._cross_fitted import CrossFittedProblem
 from ._fitted import Fitted
 from ._learn import NormalisedProblem, learn, learn_from_layers, normalise
+from ._left_out import leave_one_out
 from ._options import LearnerOptions
 from ._problem import Problem
 from ._rows import DistinctRows, array_keys, distinct_rows, kernel_keys
@@ -22,6 +23,7 @@ __all__ = [
     "kernel_keys",
     "learn",
     "learn_from_layers",
+    "leave_one_out",
     "normalise",
     "one_vs_rest_targets",
 ]

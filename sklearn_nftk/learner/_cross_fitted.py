@@ -99,14 +99,14 @@ class CrossFittedProblem(Problem):
         return scores, scores
 
     def _scores_of_folds(self, solve, Y, weights, C):
-        rows, group = self._machines(weights)
+        rows, group = self.machines(weights)
         scores = np.tile(self.p @ Y, (len(Y), 1))  # where there is no machine
         for grams, new, seen in self._splits():
             combined = grams.combined(rows[:, 1:], rows[:, 0].astype(int))
             arguments = (
                 (K, Y[:, group == k], self.s, C, new, seen) for k, K in enumerate(combined)
             )
-            at_once = self._machines_that_fit()
+            at_once = self.machines_that_fit()
             for k, of_machine in enumerate(computed(solve, arguments, at_once)):
                 scores[np.ix_(new, group == k)] = of_machine
         return scores

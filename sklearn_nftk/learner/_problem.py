@@ -271,11 +271,11 @@ class Problem:
 
     def _ridge(self, Y, weights, C):
         """Decisions with the same kernel share a factorisation."""
-        rows, group = self._machines(weights)
+        rows, group = self.machines(weights)
         combined = self.grams.combined(rows[:, 1:], rows[:, 0].astype(int))
         arguments = ((K, Y[:, group == k], self.s, C) for k, K in enumerate(combined))
         # A single machine may use all threads of LAPACK; several are tasks of one thread each.
-        at_once = 1 if len(rows) == 1 else self._machines_that_fit()
+        at_once = 1 if len(rows) == 1 else self.machines_that_fit()
         solutions = (
             [ridge(*a) for a in arguments]
             if at_once == 1
@@ -287,7 +287,7 @@ class Problem:
         ]
         return type(solutions[0])(*joined)
 
-    def _machines(self, weights):
+    def machines(self, weights):
         """Kernels and weights of the distinct machines, (k, 1 + L), and that of each decision."""
         labelled = np.column_stack([self.kernels, weights])
         rows, group = np.unique(labelled, axis=0, return_inverse=True)
@@ -298,7 +298,7 @@ class Problem:
         combined = self.grams.combined(weights, self.kernels)
         arguments = ((K, y, self.s, C) for K, y in zip(combined, self.Y.T, strict=True))
         # Each decision at work holds its kernel, and libsvm a cache of the same size.
-        at_once = self._machines_that_fit()
+        at_once = self.machines_that_fit()
         solutions = computed(hinge, arguments, at_once)
         dual_coef, intercept = zip(*solutions, strict=True)
         return np.array(dual_coef), np.array(intercept)
@@ -307,7 +307,7 @@ class Problem:
         """Decisions of the hinge loss on rows not learned from: None, there is no short cut."""
         return None
 
-    def _machines_that_fit(self):
+    def machines_that_fit(self):
         """Decisions solved at once: as many as `n_jobs` says and as fit into memory."""
         available = available_memory()
         asked = n_workers(self.options.n_jobs)

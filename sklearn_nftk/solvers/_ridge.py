@@ -52,10 +52,10 @@ def ridge(K, Y, s, C):
     RidgeSolution
     """
     q = np.sqrt(s)
-    factor, restored = _factor(K, q, C)
+    factor, restored = factored(K, q, C)
     if factor is None:
         return next(_Spectrum(restored, Y, q).solve(Y, q, [C]))
-    Nq, NY = _solve_factored(factor, Y, q)
+    Nq, NY = solve_factored(factor, Y, q)
     with lapack_threads(len(q)):
         inverse, _ = dtrtri(factor, lower=1, overwrite_c=1)
     N_diagonal = np.array([inverse[i:, i] @ inverse[i:, i] for i in range(len(q))])
@@ -81,11 +81,11 @@ def ridge_coefficients(K, Y, s, C):
     intercept : ndarray of shape (k,)
     """
     q = np.sqrt(s)
-    factor, restored = _factor(K, q, C)
+    factor, restored = factored(K, q, C)
     if factor is None:
         spectrum = _Spectrum(restored, Y, q)
         return next(spectrum.solve(Y, q, [C]))[:2]
-    Nq, NY = _solve_factored(factor, Y, q)
+    Nq, NY = solve_factored(factor, Y, q)
     alpha, intercept = _bordered(Nq, NY, q)
     return q[:, None] * alpha, intercept
 
@@ -138,7 +138,7 @@ def anchored_loo_scores(solution, Y, s, C):
     return Y - anchored
 
 
-def _factor(K, q, C):
+def factored(K, q, C):
     """Cholesky factor of ``q K q + I / (2 C)`` in place; or None, and ``q K q``.
 
     The latter when rounding made K indefinite beyond ``1 / (2 C)``.
@@ -154,7 +154,7 @@ def _factor(K, q, C):
     return factor, None
 
 
-def _solve_factored(factor, Y, q):
+def solve_factored(factor, Y, q):
     """``N q`` and ``N (q o Y)``."""
     solutions, _ = dpotrs(factor, np.column_stack([q, q[:, None] * Y]), lower=1)
     return solutions[:, 0], solutions[:, 1:]
@@ -167,16 +167,19 @@ def _scale(K, q):
         K *= q
 
 
+def spectrum(K):
+    """Eigenvalues and eigenvectors of a kernel, which is overwritten."""
+    # The transpose is what LAPACK can overwrite: the same matrix without a copy.
+    with lapack_threads(len(K)):
+        values, vectors = eigh(K.T, overwrite_a=True, check_finite=False, driver="evd")
+    return values.clip(0), vectors  # a kernel is positive semidefinite; below 0 is rounding
+
+
 class _Spectrum:
     """Eigendecomposition of ``q K q``, from which every C is O(n^2)."""
 
     def __init__(self, scaled_K, Y, q):
-        # The transpose is what LAPACK can overwrite: the same matrix without a copy.
-        with lapack_threads(len(q)):
-            values, self.vectors = eigh(
-                scaled_K.T, overwrite_a=True, check_finite=False, driver="evd"
-            )
-        self.values = values.clip(0)  # a kernel is positive semidefinite; below 0 is rounding
+        self.values, self.vectors = spectrum(scaled_K)
         self.projections = self.vectors.T @ np.column_stack([q, q[:, None] * Y])
 
     def solve(self, Y, q, grid):
