@@ -8,8 +8,8 @@ these networks; by `training_contributions`; by TRAK and EK-FAC (``traker`` 0.3.
 network: the tangent kernels of the same network untrained, and an RBF kernel of the pixels. Where
 a value is chosen by the score itself ("best ..."), this favours the way that it is chosen for.
 
-Each way runs in a fresh process, after the networks are trained: its seconds, and its memory at
-the peak above what the process held before (Linux). Intervals are half-widths of 95 % bootstrap
+Each way runs in a fresh process on one thread, after the networks are trained: its seconds, and
+its memory at the peak above what the process held before (Linux). Intervals are half-widths of 95 % bootstrap
 intervals over test samples and halves, of the score and of its difference to that of
 `training_influence` with the same number of networks.
 
@@ -22,6 +22,7 @@ import argparse
 import importlib.util
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -237,7 +238,11 @@ def measured(options, name, way, n_networks, known):
         path = Path(folder) / "attributions.npz"
         command = [sys.executable, __file__, "--data", str(options.data), "--measure", name, way]
         command += [str(n_networks), str(path)]
-        run = subprocess.run(command, check=True, capture_output=True, text=True)
+        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**os.environ, **threads}
+        run = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env=environment
+        )
         found = dict(np.load(path))
     row = json.loads(run.stdout.splitlines()[-1])
     scores = {variant: interval(values, known) for variant, values in found.items()}

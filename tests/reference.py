@@ -6,6 +6,7 @@ from itertools import permutations
 import cvxpy as cp
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from sklearn.svm import SVC
 from torch.func import functional_call, jacrev
 
@@ -339,3 +340,34 @@ def shapley_values(game, n_players):
             before = order[:place]
             values[player] += game({*before, player}) - game(set(before))
     return values / len(orders)
+
+
+def decisions_without(K, K_test, Y, s, C, i):
+    """Decisions (n_test, k) of the ridge machine that is solved again without row i."""
+    kept = np.arange(len(s)) != i
+    n = kept.sum()
+    system = np.ones((n + 1, n + 1))
+    system[:n, :n] = K[kept][:, kept] + np.diag(1 / (2 * C * s[kept]))
+    system[n, n] = 0
+    solution = np.linalg.solve(system, np.vstack([Y[kept], np.zeros((1, Y.shape[1]))]))
+    return K_test[:, kept] @ solution[:n] + solution[n]
+
+
+def logistic_decisions(K, K_test, y, s, C):
+    """Decisions (n_test,) of kernel logistic regression, as one problem in features and b."""
+    values, vectors = np.linalg.eigh(K)
+    kept = values > 1e-12 * values.max()
+    root = vectors[:, kept] * np.sqrt(values[kept])
+    root_test = K_test @ vectors[:, kept] / np.sqrt(values[kept])
+
+    def objective(parameters):
+        w, b = parameters[:-1], parameters[-1]
+        u = y * (root @ w + b)
+        slopes = -C * s * y / (1 + np.exp(u))
+        gradient = np.append(w + root.T @ slopes, slopes.sum())
+        return w @ w / 2 + C * s @ np.logaddexp(0, -u), gradient
+
+    start = np.zeros(kept.sum() + 1)
+    options = {"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-9}
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x
+    return root_test @ found[:-1] + found[-1]

@@ -261,7 +261,9 @@ def test_rows_of_contributions_add_up_to_the_decision(fitted):
 
 def test_training_examples_are_the_largest_of_each_sign(fitted):
     estimator, X, _ = fitted
-    display = TrainingContributionsDisplay.from_estimator(estimator, X[:3], top=4, decision=0)
+    display = TrainingContributionsDisplay.from_estimator(
+        estimator, X[:3], top=4, decision=0, method="contributions"
+    )
     psi = training_contributions(estimator, X[:3])[:, 0]
     assert_allclose(display.decisions, decisions_of(estimator, X[:3])[:, 0], rtol=1e-9)
     for i, contributions in enumerate(psi):

@@ -14,7 +14,7 @@ from sklearn_nftk.cli import _data, _networks, main
 from sklearn_nftk.cli._data import load
 from sklearn_nftk.cli._evidence import gather, print_evidence, sentence, take
 from sklearn_nftk.cli._networks import parse_network
-from sklearn_nftk.inspection import layer_ablation, training_contributions
+from sklearn_nftk.inspection import layer_ablation, training_influence
 from sklearn_nftk.networks import MLP, InfiniteMLP, default_network
 
 
@@ -229,14 +229,13 @@ def test_the_decision_is_the_least_certain_one_and_its_parts_are_exact(name, ren
     decisions = [model.decision_function(X) for X in (sample, dataset.X[train])]
     new, known = (speaking(values.reshape(len(values), -1)) for values in decisions)
     assert_allclose(decision.layers.sum(), new[0] - known.mean(), rtol=1e-6)
-    by_examples = speaking(training_contributions(model, sample))[0]
+    by_examples = speaking(training_influence(model, sample))[0]
     most = by_examples.argmax()
     assert (decision.example, decision.example_class) == (train[most], dataset.y[train[most]])
-    share = by_examples[most] / by_examples[by_examples > 0].sum()
-    assert_allclose(decision.share, share)
+    assert_allclose(decision.influence, by_examples[most])
     text = sentence(evidence)
     assert f"{row} is called {decision.predicted}" in text
-    assert f"{100 * share:.1f} %" in text
+    assert f"{by_examples[most]:.2g} lower" in text
     assert text.count(". ") == 0  # one sentence
     assert text.endswith(").")
 

@@ -10,7 +10,7 @@ from ..inspection import (
     LayerWeightsDisplay,
     layer_ablation,
     layer_contributions,
-    training_contributions,
+    training_influence,
     weight_stability,
 )
 from ..inspection._unwrap import final_estimator
@@ -25,7 +25,7 @@ class Decision(NamedTuple):
     """One decision: what was said of which row, and what spoke for the class that was said.
 
     `layers` are contributions of the layers, minus their means over the training set. `example` is
-    the training row with the largest contribution, which is `share` of all that spoke for it.
+    the training row of the largest influence, by which the decision would be lower without it.
     """
 
     row: Any
@@ -35,7 +35,7 @@ class Decision(NamedTuple):
     layers: np.ndarray
     example: Any
     example_class: Any
-    share: float
+    influence: float
 
 
 class Evidence(NamedTuple):
@@ -114,7 +114,7 @@ def _least_certain(model, dataset, train, test):
     # Two classes share a decision: what speaks for the first is negative.
     two = len(model.classes_) == 2
     decision, sign = (0, 2 * code - 1) if two else (code, 1)
-    by_examples = sign * training_contributions(model, sample)[0, decision]
+    by_examples = sign * training_influence(model, sample)[0, decision]
     most = by_examples.argmax()
     names = getattr(dataset.X, "index", np.arange(len(dataset.y)))
     return Decision(
@@ -125,7 +125,7 @@ def _least_certain(model, dataset, train, test):
         layers=sign * layer_contributions(model, sample, baseline="mean")[0, decision],
         example=names[train[most]],
         example_class=dataset.y[train[most]],
-        share=by_examples[most] / by_examples.clip(min=0).sum(),
+        influence=by_examples[most],
     )
 
 
@@ -201,8 +201,8 @@ def sentence(evidence):
         f"The least certain decision on a held-out sample: {d.row} is called {d.predicted} with "
         f"probability {d.probability:.2f}, {truth}; layers spoke for {d.predicted} by "
         f"{', '.join(layers)} more than for an average sample, and of the training samples "
-        f"{d.example} spoke for it most, a {d.example_class} "
-        f"({100 * d.share:.1f} % of all that spoke for it; rows count from 0)."
+        f"{d.example} spoke for it most, a {d.example_class}, without which the decision would be "
+        f"{d.influence:.2g} lower (rows count from 0)."
     )
 
 

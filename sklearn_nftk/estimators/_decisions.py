@@ -64,6 +64,40 @@ def first_copies(estimator):
     return estimator._training.rows.first
 
 
+def training_classes(estimator):
+    """Class of each training row of a classifier, an index of ``classes_``, shape (n_fit,)."""
+    training = estimator._training
+    return training.strata[training.rows.copy_of]
+
+
+def kernel_diagonals(estimator, X):
+    """Kernels of samples with themselves, and of the distinct training rows.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    X : ndarray
+        What `validated_test_set` returned.
+
+    Returns
+    -------
+    tuple of ndarray of shape (H, L, n) and (H, L, m)
+        Unscaled.
+
+    Raises
+    ------
+    ValueError
+        If kernels are precomputed.
+    """
+    source = getattr(estimator, "kernel_source_", None)
+    if source is None:
+        raise ValueError(
+            "estimator must make its kernels itself: those that are precomputed lack the kernels "
+            "of the samples with themselves."
+        )
+    return source.diag(source.prepare(X)), source.diag(estimator._training_batch())
+
+
 def training_weights(estimator):
     """Weight of each training row in means over the training set, shape (n_fit,); sums to 1."""
     s = estimator._training.s
@@ -152,6 +186,11 @@ def fitted_problem(estimator):
     codes = machine.class_codes
     targets = training.Y if codes is None else codes[training.strata]
     return training.problem(grams, machine.options), targets
+
+
+def knows_training_kernels(estimator):
+    """Tell whether `fitted_problem` can be stated."""
+    return hasattr(estimator, "kernel_source_") or hasattr(estimator, "_grams_fit")
 
 
 def training_problem(estimator, X, y, sample_weight=None):

@@ -1,9 +1,10 @@
 """Contributions to decisions: of each layer, class, feature and training example.
 
 Numbers are exact identities of the fitted machine (`layer_contributions`,
-`training_contributions`), integrals of its derivatives (`feature_contributions`), or evidence
-about its layers (`layer_ablation`, `layer_values`, `kernel_similarity`, `weight_stability`) and
-how well it stands for its network (`network_fidelity`). Displays draw them.
+`training_contributions`, `training_influence`), integrals of its derivatives
+(`feature_contributions`), or evidence about its layers (`layer_ablation`, `layer_values`,
+`kernel_similarity`, `weight_stability`), its training examples (`nearest_examples`,
+`mislabelled`) and how well it stands for its network (`network_fidelity`). Displays draw them.
 """
 
 from ._ablation import layer_ablation
@@ -12,6 +13,8 @@ from ._explain import explain
 from ._features import feature_contributions
 from ._fidelity import network_fidelity
 from ._influence import training_influence
+from ._mislabelled import mislabelled
+from ._neighbors import nearest_examples
 from ._similarity import kernel_similarity
 from ._stability import weight_stability
 from ._training import training_contributions
@@ -36,6 +39,8 @@ __all__ = [
     "layer_ablation",
     "layer_contributions",
     "layer_values",
+    "mislabelled",
+    "nearest_examples",
     "network_fidelity",
     "training_contributions",
     "training_influence",

@@ -30,6 +30,14 @@ from .plots import (
 MOST_SAMPLES = 50
 # Features of a sample that are listed.
 _MOST_FEATURES = 100
+_METHODS = {
+    "influence": " The training examples shown with a sample are those of the largest influence: "
+    "how much higher the decision is than that of the same machine, with its weights and C, "
+    "learned without the example, exactly. What single examples contribute to the sum says less: "
+    "contributions of examples that are alike cancel.",
+    "contributions": " The training examples shown with a sample are those of the largest "
+    "contributions to this sum, not those without which the machine would have decided otherwise.",
+}
 
 
 def explain(
@@ -55,9 +63,10 @@ def explain(
     """Write a page that explains the decisions on a handful of samples.
 
     The page holds all its pictures and needs no network to be read: the weights of the layers and
-    how alike their kernels are, then for each sample what each layer and which training examples
-    contributed, in pictures and tables. Samples and training examples are named by their ids: the
-    index of the table that they are rows of. Needs matplotlib and pandas.
+    how alike their kernels are, then for each sample what each layer contributed and which
+    training examples matter most (see :class:`TrainingContributionsDisplay`), in pictures and
+    tables. Samples and training examples are named by their ids: the index of the table that they
+    are rows of. Needs matplotlib and pandas.
 
     Parameters
     ----------
@@ -155,7 +164,7 @@ def explain(
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         _contents(layers.index, ablation is not None),
-        _machine(machine, examples.train_index is not None),
+        _machine(machine, examples.train_index is not None, examples.method),
         _weights(machine, weights, stability, fidelity),
         _alignment(alignment),
         "" if ablation is None else _ablation(machine, ablation),
@@ -180,7 +189,7 @@ def _heading(row_id):
     return html.escape(f"Sample {id_text(row_id)}")
 
 
-def _machine(machine, has_ids):
+def _machine(machine, has_ids, method):
     options = fitted(machine).options
     method = options.kernel_weights
     rows = {
@@ -202,7 +211,8 @@ def _machine(machine, has_ids):
     return (
         f"<h2 id='machine'>The machine</h2><table>{body}</table>"
         "<p>A decision is a sum: of an intercept and what each layer contributed, and as well of "
-        "an intercept and what each training example contributed. Both splits are exact.</p>"
+        "an intercept and what each training example contributed. Both splits are exact."
+        f"{_METHODS[method]}</p>"
     )
 
 

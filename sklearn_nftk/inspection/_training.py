@@ -11,13 +11,14 @@ from ._top import largest
 from ._unwrap import final_estimator, transformed
 
 
-def training_contributions(estimator, X, *, per_layer=False, top=None):
+def training_contributions(estimator, X, *, per_layer=False, top=None, baseline="intercept"):
     """Contributions of the training examples for or against each decision.
 
     ``psi_ci(x) = a_ci sum_l w_cl K_l(x, x_i)``, so that the sum over the training examples plus
     ``intercept_`` is ``decision_function(X)``, exactly. It is a statement about this machine, not
-    about what would have been learned without the example: the coefficients ``a_ci`` depend on
-    all of them.
+    about what would have been learned without the example, which :func:`training_influence`
+    tells: the coefficients ``a_ci`` depend on all of them, and where C is large, contributions of
+    similar examples cancel.
 
     Parameters
     ----------
@@ -29,6 +30,10 @@ def training_contributions(estimator, X, *, per_layer=False, top=None):
     top : int, default=None
         Return the `top` contributions of the largest absolute value alone; the array of all is
         then never built.
+    baseline : {"intercept", "mean"}, default="intercept"
+        "mean" subtracts what each example contributes on average over the training set; the sum
+        over the training examples is then the decision minus the mean decision on the training
+        set.
 
     Returns
     -------
@@ -48,7 +53,7 @@ def training_contributions(estimator, X, *, per_layer=False, top=None):
     Raises
     ------
     ValueError
-        If `top` is not positive.
+        If `top` is not positive, or `baseline` is unknown.
     MemoryError
         If the result would not fit into memory.
 
@@ -66,6 +71,8 @@ def training_contributions(estimator, X, *, per_layer=False, top=None):
     >>> training_contributions(model, X[:2], top=5).indices.shape
     (2, 3, 5)
     """
+    if baseline not in ("intercept", "mean"):
+        raise ValueError(f"baseline must be 'intercept' or 'mean', got {baseline!r}.")
     machine = final_estimator(estimator)
     if top is not None:
         check_scalar(top, "top", target_type=int, min_val=1)
@@ -81,11 +88,16 @@ def training_contributions(estimator, X, *, per_layer=False, top=None):
     )
     result = np.empty(shape)
     indices: Any = None if top is None else np.empty(shape[:3], dtype=np.intp)
-    coefficients = fitted(machine).coefficients
+    learned = fitted(machine)
+    coefficients = learned.coefficients
     columns, _ = training_columns(machine)
+    means = learned.row_means * learned.layer_scales[..., None]  # of the kernels as they come
     for rows, block in kernel_blocks(machine, X):
         for c in range(n_decisions):
-            planes = block[c if len(block) > 1 else 0][..., columns]  # (L, b, n_fit)
+            h = c if len(block) > 1 else 0
+            planes = block[h][..., columns]  # (L, b, n_fit)
+            if baseline == "mean":
+                planes = planes - means[h][:, None, columns]
             dual_coef = machine.dual_coef_[c]
             if top is not None:
                 chosen = largest(_contributions(planes, coefficients[c], dual_coef), n_kept)

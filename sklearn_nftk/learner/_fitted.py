@@ -36,6 +36,8 @@ class Fitted:
         Where the weights come with a certificate.
     layer_alignment : ndarray of shape (H, L, L)
     target_alignment, mean_contributions : ndarray of shape (n_decisions, L)
+    row_means : ndarray of shape (H, L, n)
+        Mean of each row of the scaled kernels over the training set.
     """
 
     options: LearnerOptions
@@ -54,6 +56,7 @@ class Fitted:
     layer_alignment: np.ndarray
     target_alignment: np.ndarray
     mean_contributions: np.ndarray
+    row_means: np.ndarray
 
     def contributions(self, block):
         """``phi_cl(x) = w_cl sum_i a_ci K_l(x, x_i)``.

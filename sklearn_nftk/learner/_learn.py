@@ -102,7 +102,8 @@ def _solved(normalised, chosen):
     """C and dual coefficients at these weights, and what inspection asks of them."""
     problem, statistics, scales, _ = normalised
     machine = solve_machine(problem, chosen)
-    row_means = np.array([of_kernel.row_means for of_kernel in statistics])[problem.kernels]
+    row_means = np.array([of_kernel.row_means for of_kernel in statistics])
+    means = np.einsum("cn,cln->cl", machine.dual_coef, row_means[problem.kernels])
     return Fitted(
         options=problem.options,
         layer_names=problem.grams.layer_names,
@@ -114,5 +115,6 @@ def _solved(normalised, chosen):
         dual_gap=chosen.dual_gap,
         layer_alignment=np.array([of_kernel.layer_alignment for of_kernel in statistics]),
         target_alignment=np.concatenate([of_kernel.target_alignment for of_kernel in statistics]),
-        mean_contributions=chosen.weights * np.einsum("cn,cln->cl", machine.dual_coef, row_means),
+        mean_contributions=chosen.weights * means,
+        row_means=row_means,
     )

@@ -1,11 +1,19 @@
-"""The training examples that spoke most for and against a decision, as pictures or bars."""
+"""The training examples that matter most for and against a decision, as pictures or bars."""
 
 import numpy as np
 from sklearn.base import is_classifier
 from sklearn.utils import check_scalar
 
+from ...estimators import contributions, fitted, knows_training_kernels
+from .._influence import training_influence
 from .._training import training_contributions
-from .._unwrap import decision_names, final_estimator, sample_ids, training_ids
+from .._unwrap import (
+    decision_names,
+    final_estimator,
+    sample_ids,
+    training_ids,
+    transformed,
+)
 from ._drawing import (
     AGAINST,
     FOR,
@@ -20,12 +28,16 @@ from ._drawing import (
 )
 from ._pictures import own_pictures, pictures
 
+# Methods, and what one of their values is called.
+_WORDS = {"influence": "influence", "contributions": "contribution"}
+
 
 class TrainingContributionsDisplay:
     """The training examples that spoke most for and most against the decision on a sample.
 
-    A statement about this machine: the examples of the largest contributions to its sum, not those
-    without which it would have decided otherwise. Use `from_estimator` to create it.
+    By default those of the largest influence, without which the same machine would have decided
+    most differently; or those of the largest contributions to the sum that the decision is. Use
+    `from_estimator` to create it.
 
     Parameters
     ----------
@@ -33,15 +45,17 @@ class TrainingContributionsDisplay:
         Positions of the training rows that spoke for the decision on a sample, and against it,
         the largest contribution first. -1 where there are fewer.
     values : ndarray of shape (n_samples, 2, top)
-        Their contributions; NaN where there are fewer.
+        Their influences or contributions; NaN where there are fewer.
     totals : ndarray of shape (n_samples, 2)
-        Sums of all positive and of all negative contributions.
+        Sums of all positive and of all negative ones.
     decisions : ndarray of shape (n_samples,)
         Decision values.
     names : list of str of length n_samples
         Which decision is shown of each sample.
     sides : list of (str, str) of length n_samples
-        What positive and negative contributions speak for.
+        What positive and negative values speak for.
+    method : {"influence", "contributions"}, default="contributions"
+        What the values are.
     labels : sequence of length n_train, default=None
         Class labels or targets of the training examples.
     images, train_images : ndarray of shape (n, height, width[, 3]), default=None
@@ -79,12 +93,14 @@ class TrainingContributionsDisplay:
         decisions,
         names,
         sides,
+        method="contributions",
         labels=None,
         images=None,
         train_images=None,
         index=None,
         train_index=None,
     ):
+        self.method = method
         self.indices = indices
         self.values = values
         self.totals = totals
@@ -105,6 +121,7 @@ class TrainingContributionsDisplay:
         *,
         top=5,
         decision=None,
+        method="auto",
         labels=None,
         images=None,
         train_images=None,
@@ -112,7 +129,7 @@ class TrainingContributionsDisplay:
         index=None,
         train_index=None,
     ):
-        """Compute the contributions of all training examples and keep the largest of each sign.
+        """Compute what all training examples do and keep the largest values of each sign.
 
         Parameters
         ----------
@@ -123,6 +140,13 @@ class TrainingContributionsDisplay:
             How many examples for, and how many against.
         decision : int, default=None
             Index of the decision. None is that of the predicted class, or the first target.
+        method : {"auto", "influence", "contributions"}, default="auto"
+            "influence": how much larger a decision is than without the example, by
+            :func:`~sklearn_nftk.inspection.training_influence` of the machine itself (squared
+            loss). "contributions": its term of the sum that the decision is, by
+            :func:`~sklearn_nftk.inspection.training_contributions`. Where C is large, the same
+            few examples have the largest contributions to all decisions, and they cancel. "auto"
+            is "influence" where the machine has the squared loss and knows its training kernels.
         labels : array-like of shape (n_train,), default=None
             Class labels or targets of the training rows of positive weight, which the estimator
             does not keep.
@@ -148,18 +172,22 @@ class TrainingContributionsDisplay:
         Raises
         ------
         ValueError
-            If labels, ids or pictures are not as many as the examples, or have another shape.
+            If labels, ids or pictures are not as many as the examples, or have another shape;
+            or `method` is unknown.
         """
         check_scalar(top, "top", target_type=int, min_val=1)
         machine = final_estimator(estimator)
+        method = _checked_method(method, machine)
         # For a few samples, the whole array is small; `top` would order by absolute values.
-        contributions = training_contributions(estimator, X)
-        n_samples, _, n_train = contributions.shape
+        function = training_influence if method == "influence" else training_contributions
+        values = function(estimator, X)
+        n_samples, _, n_train = values.shape
         if labels is not None and len(labels) != n_train:
             raise ValueError(
                 f"labels has {len(labels)} entries for {n_train} training rows of positive weight."
             )
-        scores = contributions.sum(axis=2) + machine.intercept_
+        scores = contributions(machine, transformed(estimator, X)).sum(axis=2)
+        scores += machine.intercept_
         if decision is not None:
             chosen = np.full(n_samples, decision)
         elif is_classifier(machine):
@@ -167,7 +195,7 @@ class TrainingContributionsDisplay:
         else:
             chosen = np.zeros(n_samples, dtype=int)
         rows = np.arange(n_samples)
-        indices, values, totals = _largest_of_each_sign(contributions[rows, chosen], top)
+        indices, values, totals = _largest_of_each_sign(values[rows, chosen], top)
         names = decision_names(machine)
         return cls(
             indices,
@@ -176,6 +204,7 @@ class TrainingContributionsDisplay:
             decisions=scores[rows, chosen],
             names=[names[c] for c in chosen],
             sides=[_sides(machine, names[c]) for c in chosen],
+            method=method,
             labels=None if labels is None else np.asarray(labels),
             images=pictures(images, own_pictures(machine, X), n_samples, image_shape, "images"),
             train_images=pictures(
@@ -226,7 +255,7 @@ class TrainingContributionsDisplay:
     def plot(self, ax=None, *, sample=None):
         """Draw the training examples of each sample.
 
-        As pictures, framed by the side they spoke for and with their contributions above, where
+        As pictures, framed by the side they spoke for and with their values above, where
         there are pictures of the samples and of the training examples; else as bars.
 
         Parameters
@@ -266,7 +295,7 @@ class TrainingContributionsDisplay:
             panel.axvline(0, color="black", linewidth=0.8)
             panel.spines[["top", "right"]].set_visible(False)
             note = "" if self.train_index is not None else " (#: position of a training row)"
-            panel.set(xlabel=f"contribution{note}", ylabel="training example")
+            panel.set(xlabel=_WORDS[self.method] + note, ylabel="training example")
         self._write_titles(parts, samples)
         fit_names(*(panel.yaxis for panel in axes))
         return figure, axes
@@ -312,19 +341,23 @@ class TrainingContributionsDisplay:
 
     def _title(self, i):
         decision, (positive, negative) = self.decisions[i], self.totals[i]
+        start = f"{sample_name(self.index[i])}, decision {self.names[i]}: "
+        if self.method == "influence":
+            return f"{start}{numbers(decision)[0]}, and by how much training examples raise it"
         decision, intercept, positive, negative = numbers(
             decision, decision - positive - negative, positive, -negative
         )
         speaking_for, speaking_against = self.sides[i]
         return (
-            f"{sample_name(self.index[i])}, decision {self.names[i]}: "
-            f"{decision} = {intercept} (intercept) "
+            f"{start}{decision} = {intercept} (intercept) "
             f"+{NO_BREAK}{positive} ({speaking_for}) "
             f"{MINUS}{NO_BREAK}{negative} ({speaking_against})"
         )
 
     def _heading(self, i, side):
-        """Side, and how much of its sum the examples shown make up."""
+        """Side, and how much of a sum the examples shown make up."""
+        if self.method == "influence":
+            return self.sides[i][side]
         shown, total = numbers(np.nansum(self.values[i, side]), self.totals[i, side], sign="+")
         return f"{self.sides[i][side]}\n{shown} of {total}"
 
@@ -334,6 +367,15 @@ class TrainingContributionsDisplay:
 
     def _id(self, j):
         return j if self.train_index is None else self.train_index[j]
+
+
+def _checked_method(method, machine):
+    if method not in ("auto", *_WORDS):
+        raise ValueError(f"method must be 'auto' or one of {list(_WORDS)}, got {method!r}.")
+    if method != "auto":
+        return method
+    exact = fitted(machine).options.loss == "squared" and knows_training_kernels(machine)
+    return "influence" if exact else "contributions"
 
 
 def _largest_of_each_sign(contributions, top):
