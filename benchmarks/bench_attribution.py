@@ -9,9 +9,9 @@ network: the tangent kernels of the same network untrained, and an RBF kernel of
 a value is chosen by the score itself ("best ..."), this favours the way that it is chosen for.
 
 Each way runs in a fresh process on one thread, after the networks are trained: its seconds, and
-its memory at the peak above what the process held before (Linux). Intervals are half-widths of 95 % bootstrap
-intervals over test samples and halves, of the score and of its difference to that of
-`training_influence` with the same number of networks.
+its memory at the peak above what the process held before (Linux). Intervals are half-widths of
+95 % bootstrap intervals over test samples and halves, of the score and of its difference to that
+of `training_influence` with the same number of networks.
 
 Run: ``python benchmarks/bench_attribution.py --data FOLDER``, as ``README.md`` describes it.
 Retrained networks are kept in ``results/attribution``; what was measured before is read from

@@ -2,9 +2,10 @@
 
 An estimator is fitted on random features and taken apart in fresh processes. Memory is the peak
 above what the process held before (Linux), beside the bytes of the result and those of an array
-of all contributions, samples x training examples x layers, which must never be held; ablation
-refitted and stability need the kernels of the training set besides. With a small working memory
-the factors of the training set are computed again for each block of samples. Run:
+of all contributions, samples x training examples x layers, which must never be held; influence
+needs an inverse, training examples squared, for each machine; ablation refitted and stability
+need the kernels of the training set besides. With a small working memory the factors of the
+training set are computed again for each block of samples. Run:
 ``python benchmarks/bench_inspection.py``.
 """
 
@@ -26,6 +27,7 @@ from sklearn_nftk.inspection import (
     layer_ablation,
     layer_contributions,
     training_contributions,
+    training_influence,
     weight_stability,
 )
 
@@ -38,6 +40,12 @@ WAYS = {
     "training_contributions, top=10, per_layer": lambda model, X, y, train: (
         training_contributions(model, X, top=10, per_layer=True).contributions
     ),
+    "training_influence, top=10": lambda model, X, y, train: (
+        training_influence(model, X, top=10).influence
+    ),
+    "training_influence, top=10, per_layer": lambda model, X, y, train: (
+        training_influence(model, X, top=10, per_layer=True).influence
+    ),
     "layer_ablation": lambda model, X, y, train: layer_ablation(model, X, y).drop,
     "layer_ablation, refit": lambda model, X, y, train: (
         layer_ablation(model, X, y, refit=True, training=train).drop
@@ -49,7 +57,7 @@ WAYS = {
 
 
 SMALL = 64  # MiB
-IN_SMALL_MEMORY = [way for way in WAYS if "contributions" in way]
+IN_SMALL_MEMORY = [way for way in WAYS if "contributions" in way or "influence" in way]
 
 
 def data(n, n_train):

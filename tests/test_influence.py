@@ -264,6 +264,16 @@ def test_kernels_that_rounding_made_indefinite():
     assert_allclose(with_error.H, N - np.outer(N.sum(axis=0), gamma), atol=1e-8)
 
 
+def test_blocks_of_the_inverse_are_put_together(monkeypatch, rng):
+    features = rng.normal(size=(30, 4))
+    K, v = features @ features.T, rng.uniform(0.1, 3.0, 30)
+    whole = LeaveOneOut(K.copy(), v, features)
+    monkeypatch.setattr("sklearn_nftk.solvers._leave_one_out._ROWS", 7)
+    parts = LeaveOneOut(K.copy(), v, features)
+    assert_array_equal(parts.H, parts.H.T)
+    assert_allclose(parts.H, whole.H, atol=1e-13)
+
+
 # -- the logistic loss --------------------------------------------------------------------------
 
 

@@ -189,7 +189,7 @@ def _heading(row_id):
     return html.escape(f"Sample {id_text(row_id)}")
 
 
-def _machine(machine, has_ids, method):
+def _machine(machine, has_ids, values):
     options = fitted(machine).options
     method = options.kernel_weights
     rows = {
@@ -212,7 +212,7 @@ def _machine(machine, has_ids, method):
         f"<h2 id='machine'>The machine</h2><table>{body}</table>"
         "<p>A decision is a sum: of an intercept and what each layer contributed, and as well of "
         "an intercept and what each training example contributed. Both splits are exact."
-        f"{_METHODS[method]}</p>"
+        f"{_METHODS[values]}</p>"
     )
 
 

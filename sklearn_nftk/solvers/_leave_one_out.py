@@ -16,7 +16,10 @@ import numpy as np
 from scipy.linalg.lapack import dpotri
 
 from ..utils._threads import lapack_threads
+from ..utils._tiles import slices
 from ._ridge import factored, solve_factored, spectrum
+
+_ROWS = 512
 
 
 class LeaveOneOut:
@@ -50,10 +53,12 @@ class LeaveOneOut:
             with lapack_threads(len(q)):
                 H, _ = dpotri(factor, lower=1, overwrite_c=1)
             H = H.T  # contiguous, of which the upper half is set
-            for i in range(1, len(H)):
-                H[i, :i] = H[:i, i]
         self.gamma = Nq / (q @ Nq)
-        H -= np.outer(Nq, self.gamma)
+        for rows in slices(len(H), _ROWS):
+            H[rows, rows.start :] -= Nq[rows, None] * self.gamma[rows.start :]
+            H[rows, : rows.start] = H[: rows.start, rows].T
+            block = np.triu(H[rows, rows])
+            H[rows, rows] = block + np.triu(block, 1).T
         self.H = H
         self._factors = H @ (q[:, None] * targets) / H.diagonal()[:, None]
         self.intercept = self.gamma[:, None] * self._factors
