@@ -161,10 +161,6 @@ def by_traker(networks, of_task):
     return {"": packages.traker(networks, of_task, 256)}
 
 
-def by_traker_2048(networks, of_task):
-    return {"": packages.traker(networks, of_task, 2048)}
-
-
 def by_ekfac(networks, of_task, dampings=EKFAC_DAMPINGS):
     return _named(packages.kronfluence(networks, of_task, dampings))
 
@@ -192,7 +188,6 @@ WAYS = {
     "control: RBF kernel of the inputs": by_pixels,
     "EK-FAC (kronfluence), best damping": by_ekfac,
     "TRAK (traker), 256 projections": by_traker,
-    "TRAK (traker), 2048 projections": by_traker_2048,
     "TRAK, exact gradients, best damping": by_exact_trak,
     "TRAK, exact, out of fold, best damping": by_exact_trak_out_of_fold,
     "inner product of gradients": by_gradient_product,
@@ -200,7 +195,7 @@ WAYS = {
 }
 # Those that are timed with one value of what is chosen.
 TIMED = {by_ekfac: (None,), by_exact_trak: (1.0,), by_exact_trak_out_of_fold: (1.0,)}
-NEEDS = {by_ekfac: "kronfluence", by_traker: "trak", by_traker_2048: "trak"}
+NEEDS = {by_ekfac: "kronfluence", by_traker: "trak"}
 
 
 def applicable(way, name):
