@@ -37,8 +37,8 @@ class LeaveOneOut:
 
     Attributes
     ----------
-    intercept : ndarray of shape (n, k)
-        Change of the intercept, ``g_i a_i / B_ii``.
+    H : ndarray of shape (n, n)
+    q, gamma : ndarray of shape (n,)
     """
 
     def __init__(self, K, curvatures, targets):
@@ -61,7 +61,6 @@ class LeaveOneOut:
             H[rows, rows] = block + np.triu(block, 1).T
         self.H = H
         self._factors = H @ (q[:, None] * targets) / H.diagonal()[:, None]
-        self.intercept = self.gamma[:, None] * self._factors
 
     def smoothed(self, kernels):
         """``h_i(x) / q_i`` without its constant ``gamma_i``, for kernels (b, n) with the rows."""
