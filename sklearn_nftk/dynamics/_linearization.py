@@ -1,13 +1,22 @@
 """The first-order expansion of a network in its parameters, as a torch module."""
 
+import warnings
+
 import numpy as np
 import torch
 from torch import nn
-from torch.func import functional_call, jvp
+from torch.func import functional_call, jvp, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..networks._drawing import private_copy
+from ..utils._threads import SharedChange
 from ._models import passes
+
+# Its first use loads parts of torch that warn of what torch itself has deprecated: once, here,
+# and not in the user's fit, where warnings may be errors.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    jvp(torch.sin, (torch.zeros(1),), (torch.zeros(1),))
 
 
 class Linearization(nn.Module):
@@ -29,6 +38,9 @@ class Linearization(nn.Module):
         self.names = list(trainable)
         self.steps = nn.ParameterList(torch.zeros_like(p) for p in trainable.values())
         self.network = network.requires_grad_(False)
+        # Forward derivatives move the rows of embeddings that gradients leave where they are.
+        padded = any(getattr(part, "padding_idx", None) is not None for part in network.modules())
+        self.ways = [_reverse] if padded else [_forward, _reverse]
 
     def train(self, mode=True):
         """Leave the network in evaluation mode: others have no tangents of single samples."""
@@ -41,9 +53,22 @@ class Linearization(nn.Module):
         parameters = dict(self.network.named_parameters())
         at = {name: parameters[name].detach() for name in self.names}
         steps = dict(zip(self.names, self.steps, strict=True))
-        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no forward derivative
-            both = jvp(lambda w: functional_call(self.network, w, (x,)), (at,), (steps,))
-        return both[0] + both[1]
+
+        def outputs(parameters):
+            return functional_call(self.network, parameters, (x,))
+
+        with _unfused, sdpa_kernel(SDPBackend.MATH):
+            for way in self.ways:
+                try:
+                    value, change = way(outputs, at, steps)
+                except NotImplementedError as error:  # by torch, for some operation
+                    missing = error
+                else:
+                    return value + change
+        raise ValueError(
+            "network: torch does not know its derivative along parameters; use solver='closed' "
+            f"with kernel='trace'. {missing}"
+        ) from missing
 
     def step_along(self, X, dual_coef):
         """Set the steps to ``sum_io a_io d f_o(x_i) / d w``.
@@ -67,6 +92,30 @@ class Linearization(nn.Module):
             with torch.no_grad():
                 for step, gradient in zip(self.steps, gradients, strict=True):
                     step += gradient
+
+
+def _unfuse_transformers():
+    """Turn off the path of whole encoder layers, which has no derivatives at all."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    return lambda: torch.backends.mha.set_fastpath_enabled(before)
+
+
+_unfused = SharedChange(_unfuse_transformers)
+
+
+def _forward(function, at, steps):
+    """Value of a function of parameters, and its derivative along steps."""
+    both = jvp(function, (at,), (steps,))
+    return both[0], both[1]
+
+
+def _reverse(function, at, steps):
+    """The same by reverse derivatives alone: ``u -> J' u`` is linear, and its transpose is J."""
+    of_outputs = vjp(function, at)
+    value, pulled_back = of_outputs[0], of_outputs[1]
+    twice = vjp(lambda u: pulled_back(u)[0], torch.zeros_like(value))
+    return value, twice[1](steps)[0]
 
 
 class OneOutput(nn.Module):

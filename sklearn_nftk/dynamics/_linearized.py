@@ -155,7 +155,8 @@ class LinearizedClassifier(ClassifierMixin, BaseLinearized):
         -------
         ndarray of shape (n_samples,)
         """
-        return self.classes_[logits(self._outputs(X)).argmax(axis=1)]
+        codes = logits(self._outputs(X)).argmax(axis=1)
+        return self.classes_[codes]
 
     @available_if(_has_probabilities)
     def predict_proba(self, X):
