@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler
 from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback
 from skorch.dataset import ValidSplit
 from torch import nn
 
@@ -27,7 +28,12 @@ from sklearn_nftk.dynamics import (
     kernel_distance,
     spawn_children,
 )
-from sklearn_nftk.inspection import feature_contributions, kernel_similarity, layer_contributions
+from sklearn_nftk.inspection import (
+    feature_contributions,
+    kernel_similarity,
+    layer_contributions,
+    network_fidelity,
+)
 from sklearn_nftk.kernels import layer_kernels, layer_names
 
 from . import reference, zoo
@@ -397,6 +403,10 @@ def test_training_is_the_same_with_records():
     with_records, without = trained(callbacks=[trajectory]), trained()
     for p, q in zip(with_records.module_.parameters(), without.module_.parameters(), strict=True):
         assert_array_equal(p.detach(), q.detach())
+    for planes, network in zip(
+        trajectory.grams_, trajectory.networks_, strict=True
+    ):  # of its time
+        assert_allclose(np.moveaxis(layer_kernels(network, X[PROBE]), -1, 0), planes, rtol=1e-12)
     for p, q in zip(
         trajectory.networks_[-1].parameters(), without.module_.parameters(), strict=True
     ):
@@ -428,6 +438,21 @@ def test_validation_batches_are_not_counted_and_streams_have_ends_of_epochs():
     trajectory = KernelTrajectory(X[PROBE][:5], every=0.5)
     net(mlp(), callbacks=[trajectory], iterator_train__shuffle=False).fit(Stream(), None)
     assert_allclose(trajectory.epochs_, [0, 1, 2])
+
+
+@pytest.mark.parametrize(("training", "expected"), [(True, [0, 0.25]), (False, [0, 1])])
+def test_trainings_that_are_interrupted_have_an_end(training, expected):
+    class Interruption(Callback):
+        def on_batch_end(self, net, training=None, **kwargs):
+            if training is self.when:
+                raise KeyboardInterrupt
+
+    interruption = Interruption()
+    interruption.when = training
+    trajectory = KernelTrajectory(X[PROBE][:5], every=5)
+    callbacks = [trajectory, interruption]
+    trained(n=160, callbacks=callbacks, train_split=ValidSplit(5), max_epochs=3)
+    assert_allclose(trajectory.epochs_, expected)
 
 
 def test_clones_have_parameters_and_copies_have_records_too():
@@ -464,8 +489,11 @@ def test_machines_weight_times_and_layers(trajectory):
     decisions = model.decision_function(X[PROBE])
     assert_allclose(phi.sum(axis=2) + model.intercept_, decisions, rtol=1e-9, atol=1e-9)
     assert kernel_similarity(model).layers.shape == (6, 6)
-    assert model.network_ is not None
     assert len(model.networks_) == 2
+    with torch.no_grad():
+        last = pair[-1](torch.tensor(X[PROBE])).numpy()
+    assert_allclose(model.kernel_source_.network_outputs(X[PROBE]), last, rtol=1e-12)
+    assert network_fidelity(model, X[PROBE]).n_samples == 40
 
 
 def test_averages_over_checkpoints_have_the_layers_of_one(trajectory):

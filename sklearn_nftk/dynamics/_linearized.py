@@ -76,7 +76,7 @@ class LinearizedClassifier(ClassifierMixin, BaseLinearized):
     n_outputs_ : int
         Its outputs.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Where X has string columns.
 
     References
@@ -265,7 +265,7 @@ class LinearizedRegressor(RegressorMixin, BaseLinearized):
     n_outputs_ : int
         Its outputs.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Where X has string columns.
 
     Examples
