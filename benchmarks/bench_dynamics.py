@@ -20,6 +20,7 @@ measured again.
 
 import argparse
 import copy
+import itertools
 import json
 import time
 import warnings
@@ -160,7 +161,10 @@ def motion(setting, X, y, new, true, seed):
     network = net(setting, seed, setting.epochs, [trajectory]).fit(X, y)
     frame = trajectory.frame().drop(columns="epoch").groupby("layer", sort=False)
     measured = {
-        layer: {name: rows[name].tolist() for name in rows.columns.drop("layer")}
+        layer: {
+            name: [float(f"{value:.6g}") for value in rows[name]]
+            for name in rows.columns.drop("layer")
+        }
         for layer, rows in frame
     }
     return {"layers": measured, "error": 1 - float(network.score(new, true))}
@@ -224,7 +228,7 @@ def onsets(setting, X, y, new, true, seed):
 STUDIES = {"motion": motion, "barriers": barriers, "onsets": onsets}
 
 
-def cost(folder, epochs=30, n_records=20, n_train=4000, n_probes=500):
+def cost(folder, epochs=10, n_records=20, n_train=4000, n_probes=500):
     """Seconds of a training without records, and of 20 records in it."""
     data = np.load(existing(folder / "images" / "mnist_5k.npz"))
     rows = np.random.default_rng(0).permutation(len(data["y"]))
@@ -302,8 +306,10 @@ def summary(results):
     for name, studies in results.items():
         for study, by_seed in studies.items():
             runs = list(by_seed.values())
+            if not runs:
+                continue
             if study == "motion":
-                runs = [{"collapse": collapse(run), **run} for run in runs]
+                runs = [{"collapse": collapse(run), "error": run["error"]} for run in runs]
             table.setdefault(name, {})[study] = over_seeds(runs)
     return table
 
@@ -322,6 +328,7 @@ def main():
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="as in benchmarks/README.md")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--sets", nargs="+", choices=SETTINGS)
+    parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
     parser.add_argument("--cost", action="store_true", help="measure the time of records alone")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
@@ -335,21 +342,16 @@ def main():
     names = options.sets or [
         name for name, setting in SETTINGS.items() if options.data or setting.data == "digits"
     ]
-    for seed in range(0 if options.cost else options.seeds):
-        for name in names:
-            setting = SETTINGS[name]
-            data = drawn(setting, options.data, seed)
-            for study in setting.studies:
-                by_seed = results.setdefault(name, {}).setdefault(study, {})
-                if str(seed) in by_seed:
-                    continue
-                start = time.perf_counter()
-                by_seed[str(seed)] = STUDIES[study](setting, *data, seed)
-                print(
-                    f"{name}, {study}, seed {seed}: {time.perf_counter() - start:.0f} s",
-                    flush=True,
-                )
-                keep("dynamics", {"means": summary(results), "cost": costs, "results": results})
+    runs = itertools.product(options.studies, range(0 if options.cost else options.seeds), names)
+    for study, seed, name in runs:
+        setting = SETTINGS[name]
+        by_seed = results.setdefault(name, {}).setdefault(study, {})
+        if study not in setting.studies or str(seed) in by_seed:
+            continue
+        start = time.perf_counter()
+        by_seed[str(seed)] = STUDIES[study](setting, *drawn(setting, options.data, seed), seed)
+        print(f"{name}, {study}, seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
+        keep("dynamics", {"means": summary(results), "cost": costs, "results": results})
     for name, studies in summary(results).items():
         for study, table in studies.items():
             print(f"\n{name}: {study}")
