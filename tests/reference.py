@@ -371,3 +371,54 @@ def logistic_decisions(K, K_test, y, s, C):
     options = {"maxiter": 10_000, "ftol": 1e-15, "gtol": 1e-9}
     found = minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x
     return root_test @ found[:-1] + found[-1]
+
+
+def gram_cosine(K, L):
+    """Cosine between two matrices, entry by entry."""
+    pairs = list(zip(np.ravel(K), np.ravel(L), strict=True))
+    return sum(a * b for a, b in pairs) / np.sqrt(
+        sum(a * a for a, _ in pairs) * sum(b * b for _, b in pairs)
+    )
+
+
+def values_on_line(a, b, alphas, value):
+    """``value(module)`` at points between the parameters of two modules."""
+    values = []
+    for alpha in alphas:
+        between = copy.deepcopy(a)
+        pairs = zip(between.parameters(), b.parameters(), strict=True)
+        with torch.no_grad():
+            for p, q in pairs:
+                p.copy_((1 - alpha) * p + alpha * q)
+        values.append(value(between))
+    return np.array(values)
+
+
+def relu_patterns(module, X):
+    """What the torch.nn.ReLU modules of a network let through: (n, units)."""
+    patterns = []
+    hooks = [
+        part.register_forward_hook(lambda _, __, output: patterns.append((output > 0).flatten(1)))
+        for part in module.modules()
+        if isinstance(part, torch.nn.ReLU)
+    ]
+    with torch.no_grad():
+        module(torch.as_tensor(X))
+    for hook in hooks:
+        hook.remove()
+    return torch.cat(patterns, dim=1).numpy()
+
+
+def linear_outputs(module, X, step):
+    """Outputs of the first-order expansion, by the Jacobian written out; step is by names."""
+    with torch.no_grad():
+        outputs = module(torch.as_tensor(X)).numpy()
+    at_x = gradients(module, torch.as_tensor(X))
+    return outputs + sum(np.einsum("nop,p->no", at_x[name], step[name]) for name in step)
+
+
+def block_kernel(module, X, Z):
+    """``<d f_o(x)/d w, d f_p(z)/d w>``, pairs of sample and output: (n O, m O)."""
+    at_x, at_z = (gradients(module, torch.as_tensor(samples)) for samples in (X, Z))
+    J, J_z = (np.concatenate(list(at.values()), axis=2) for at in (at_x, at_z))
+    return J.reshape(-1, J.shape[2]) @ J_z.reshape(-1, J_z.shape[2]).T

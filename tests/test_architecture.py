@@ -29,6 +29,7 @@ ROOMS = [
     "inspection.plots",
     "inspection._explain",
     "inspection.__init__",
+    "dynamics",
     "__init__",
     "cli",
     "__main__",

@@ -9,6 +9,7 @@ from sklearn_nftk import (
     MultipleKernelClassifier,
     MultipleKernelRegressor,
 )
+from sklearn_nftk.dynamics import LinearizedClassifier, LinearizedRegressor
 from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN
 
 # Narrow networks: these checks are about the interface. One instance has the default network.
@@ -46,6 +47,13 @@ INSTANCES = [
     # A small C, because libsvm takes long on the linear kernels of these checks.
     MultipleKernelClassifier(loss="hinge", kernel_weights="margin", C=0.01),
     MultipleKernelRegressor(),
+    LinearizedClassifier(SMALL),
+    LinearizedClassifier(SMALL, kernel="block", alpha=0.1),
+    LinearizedClassifier(
+        SMALL, solver="gradient", loss="log_loss", lr=0.03, momentum=0.9, max_epochs=60
+    ),
+    LinearizedRegressor(SMALL),
+    LinearizedRegressor(SMALL, solver="gradient", lr=0.01, momentum=0.9, max_epochs=60),
 ]
 
 

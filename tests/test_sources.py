@@ -12,6 +12,7 @@ from sklearn.datasets import load_iris
 from torch import nn
 
 from sklearn_nftk import MultiLayerNTKClassifier, MultiLayerNTKRegressor
+from sklearn_nftk.dynamics import CheckpointNTK
 from sklearn_nftk.grams import AverageKernels
 from sklearn_nftk.inspection import layer_contributions
 from sklearn_nftk.kernels import KernelSource, layer_kernel_diag, layer_kernels, layer_names
@@ -38,6 +39,21 @@ class TestAverage(SourceConformance):
     def make_source(self):
         network, X = MLP((16, 16)), self.samples()
         return AverageKernels([network.kernel_source(X, seed=seed) for seed in range(3)])
+
+
+class TestCheckpoints(SourceConformance):
+    average = False
+
+    def make_source(self):
+        torch.manual_seed(0)
+        networks = [
+            nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double() for _ in range(3)
+        ]
+        return CheckpointNTK(networks, average=self.average).kernel_source(self.samples())
+
+
+class TestAverageOfCheckpoints(TestCheckpoints):
+    average = True
 
 
 class TestPerClass(SourceConformance):

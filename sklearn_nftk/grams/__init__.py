@@ -1,6 +1,6 @@
 """The n x n layer kernels of a training set: stored or streamed, statistics, normalisation."""
 
-from ._average import AverageKernels
+from ._average import AverageKernels, StackedKernels
 from ._cosine import CosineKernels
 from ._grams import Grams, StoredGrams
 from ._normalize import NORMALIZATIONS, scale
@@ -14,6 +14,7 @@ __all__ = [
     "Grams",
     "KernelStatistics",
     "StatisticsAccumulator",
+    "StackedKernels",
     "StoredGrams",
     "StreamedGrams",
     "fold_grams",

@@ -68,7 +68,7 @@ def train(net, X, y, sample_weight=None, seed=0, progress=silent):
                 net.set_params(train_split=one_at_a_time(net.train_split))
             net.initialize()
             net.callbacks_.append(("epochs", _epoch_callback(bar)))
-            _fit(net, as_input(net.module_, X[rows]), _targets(net, y[rows]))
+            continue_training(net, as_input(net.module_, X[rows]), _targets(net, y[rows]))
         except Exception as error:  # whatever the module, its criterion or a callback raises
             raise ValueError(
                 f"network: training failed with {type(error).__name__}: {error}"
@@ -109,14 +109,22 @@ def repetitions(weights, seed):
     return np.searchsorted(ends, np.arange(size) + start)
 
 
-def _fit(net, X, y):
+def continue_training(net, X, y, epochs=None):
     """Train as ``net.partial_fit`` does, but for a user who interrupts it.
 
     skorch takes every KeyboardInterrupt for the end of the training; its callbacks raise it too.
+
+    Parameters
+    ----------
+    net : skorch.NeuralNet
+        Initialised.
+    X, y : what the net takes
+    epochs : int, default=None
+        None is its ``max_epochs``.
     """
     net.notify("on_train_begin", X=X, y=y)
     try:
-        net.fit_loop(X, y)
+        net.fit_loop(X, y, epochs=epochs)
     except KeyboardInterrupt as interrupt:
         if not _raised_by_callback(interrupt):
             raise
