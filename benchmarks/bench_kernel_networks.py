@@ -41,6 +41,11 @@ IMAGE_GRID = {"C": [1, 10, 100], "gamma": [0.0005, 0.001, 0.002]}
 IMAGE_WAYS = {
     "two layers": KernelMLPClassifier((100,), epochs=60),
     "two layers, 1000 centers": KernelMLPClassifier((100,), centers=1000, epochs=60),
+    "the same, sigmas by grid": GridSearchCV(
+        KernelMLPClassifier((100,), centers=1000, epochs=60),
+        {"sigmas": [[8.0, 1.0], [16.0, 1.0], [32.0, 1.0]]},
+        cv=3,
+    ),
     "three layers": KernelMLPClassifier((100, 100), epochs=60),
     "SVC grid": GridSearchCV(SVC(), IMAGE_GRID, cv=3),
     "MLPClassifier": MLPClassifier((100,)),
@@ -56,14 +61,17 @@ SEEDS = 3
 def measured(model, X, y, new, true, seed):
     """Accuracy in percent, seconds to fit, and what else the model tells."""
     model = clone(model)
-    if "random_state" in model.get_params():
-        model.set_params(random_state=seed)
+    for name in ("random_state", "estimator__random_state"):
+        if name in model.get_params():
+            model.set_params(**{name: seed})
     start = time.perf_counter()
     model.fit(X, y)
     figures = {
         "seconds": time.perf_counter() - start,
         "accuracy": 100 * float(model.score(new, true)),
     }
+    if hasattr(model, "best_params_"):
+        figures["chosen"] = {name: np.ravel(v).tolist() for name, v in model.best_params_.items()}
     if hasattr(model, "score_hidden"):
         curves = model.alignment_curve_
         figures["alignment"] = model.score_hidden(new, true).tolist()

@@ -9,7 +9,8 @@ from sklearn_nftk import (
     MultipleKernelClassifier,
     MultipleKernelRegressor,
 )
-from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN
+from sklearn_nftk.kernel_networks import KernelMLPClassifier, KernelMLPRegressor
+from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN, KernelMLP
 
 # Narrow networks: these checks are about the interface. One instance has the default network.
 SMALL = MLP(hidden_layer_sizes=(32, 32))
@@ -40,12 +41,16 @@ INSTANCES = [
     MultiLayerNTKClassifier(TRAINED),
     MultiLayerNTKRegressor(TRAINED, cv=2),
     MultiLayerNTKClassifier(NET, cv=2),
+    MultiLayerNTKClassifier(KernelMLP(epochs=5), cv=2),
     MultiLayerNTKClassifier(InfiniteRNN()),
     MultiLayerNTKRegressor(InfiniteRNN()),
     MultipleKernelClassifier(),
     # A small C, because libsvm takes long on the linear kernels of these checks.
     MultipleKernelClassifier(loss="hinge", kernel_weights="margin", C=0.01),
     MultipleKernelRegressor(),
+    KernelMLPClassifier(epochs=20),
+    KernelMLPClassifier(epochs=20, loss="hinge", centers=20, early_stopping=True),
+    KernelMLPRegressor(epochs=20),
 ]
 
 

@@ -7,7 +7,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -335,14 +335,13 @@ FLAT = {"sigmas": 0.4, "learning_rates": 0.05, "random_state": 0}
 
 @pytest.fixture(scope="module")
 def smooth():
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((30, 2))
-    return X, 30 + 5 * np.sin(X[:, 0]) + X[:, 1] + 0.1 * rng.standard_normal(30)
+    X = np.array([(i / 2, j / 2) for i in range(6) for j in range(5)])
+    return X, 30 + 5 * np.sin(X[:, 0]) + X[:, 1] + 0.1 * np.random.default_rng(0).normal(size=30)
 
 
 def test_without_hidden_layers_it_is_ridge_on_kernels_with_the_centers(smooth):
     X, y = smooth
-    model = KernelMLPRegressor((), weight_decays=0.02, centers=20, epochs=1500, **FLAT).fit(X, y)
+    model = KernelMLPRegressor((), weight_decays=0.02, centers=20, epochs=1000, **FLAT).fit(X, y)
     ridge = Ridge(alpha=len(X) * 0.02 / 2).fit(features_of(model, X), y)
     assert_allclose(model.predict(X), ridge.predict(features_of(model, X)), rtol=1e-6)
     assert_allclose(model.network_.layers[0].weight[0], ridge.coef_, atol=1e-4)
@@ -350,10 +349,9 @@ def test_without_hidden_layers_it_is_ridge_on_kernels_with_the_centers(smooth):
 
 def test_with_the_rkhs_norm_it_is_kernel_ridge(smooth):
     X, y = smooth
-    model = KernelMLPRegressor(
-        (), weight_decays=0.02, penalty="rkhs", epochs=1500, **FLAT
-    ).fit(X, y)  # fmt: skip
-    K, bias = reference.gaussian_kernel(X, X, 0.2), model.network_.layers[0].bias
+    options = {**FLAT, "sigmas": 0.25, "epochs": 1500}
+    model = KernelMLPRegressor((), weight_decays=0.02, penalty="rkhs", **options).fit(X, y)
+    K, bias = reference.gaussian_kernel(X, X, 0.25), model.network_.layers[0].bias
     machine = KernelRidge(alpha=len(X) * 0.02 / 2, kernel="precomputed").fit(K, y - bias)
     assert_allclose(model.predict(X), machine.predict(K) + bias, rtol=1e-6)
     assert_allclose((y - model.predict(X)).mean(), 0, atol=1e-5)  # the intercept is free
@@ -374,7 +372,7 @@ def test_with_the_log_loss_it_is_logistic_regression(data, request):
 
 def test_with_the_hinge_loss_it_is_a_support_vector_machine(two_classes):
     X, y = two_classes
-    model = KernelMLPClassifier((), loss="hinge", weight_decays=0.02, epochs=1500, **FLAT)
+    model = KernelMLPClassifier((), loss="hinge", weight_decays=0.02, epochs=1000, **FLAT)
     model.fit(X, y)
     machine = SVC(kernel="linear", C=1 / (0.02 * len(X)), tol=1e-8).fit(features_of(model, X), y)
     expected = machine.decision_function(features_of(model, X))
@@ -500,12 +498,13 @@ def test_warm_start_goes_on(three_classes):
 
 
 def test_regression():
-    X, y = load_diabetes(return_X_y=True)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((300, 3))
+    y = np.sin(2 * X[:, 0]) + X[:, 1] * X[:, 2] + 0.1 * rng.standard_normal(300)
     X, new, y, true = train_test_split(X, y, random_state=0)
-    model = KernelMLPRegressor((15,), random_state=0).fit(X, y)
-    assert model.score(new, true) > 0.3
-    before = model.alignment_curve_[0][0]
-    assert model.score_hidden(new, true)[0] > before
+    model = KernelMLPRegressor((15,), epochs=100, random_state=0).fit(X, y)
+    assert model.score(new, true) > Ridge().fit(X, y).score(new, true) + 0.5
+    assert model.score_hidden(new, true)[0] > model.alignment_curve_[0][0] + 0.05
     # the unit of the targets changes nothing
     scaled = clone(model).fit(X, 1e3 * y + 5)
     assert_allclose(scaled.predict(new), 1e3 * model.predict(new) + 5, rtol=1e-6)
@@ -588,10 +587,10 @@ def test_features_are_trained_module_by_module(pictures):
     X, new, y, true = pictures
     features = convolutions()
     before = {name: p.clone() for name, p in features.state_dict().items()}
-    options = {"features": features, "train_features": True, "epochs": 60, "random_state": 0}
+    options = {"features": features, "train_features": True, "epochs": 40, "random_state": 0}
     model = KernelMLPClassifier((), **options).fit(X, y)
     assert model.layer_names_ == ["features.0", "features.2", "layer0"]
-    assert [len(curve) for curve in model.loss_curve_] == [60] * 3
+    assert [len(curve) for curve in model.loss_curve_] == [40] * 3
     assert model.layer_grams(X[:9]).shape == (9, 9, 3)
     for curve in model.alignment_curve_:
         assert curve[-1] > curve[0] + 0.05

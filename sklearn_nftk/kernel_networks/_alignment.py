@@ -6,8 +6,8 @@ import torch
 from ._objectives import ideal_kernel
 
 
-def hidden_alignment(source, batch, targets, *, classes, weights):
-    """Weighted cosine between the Gram above each hidden layer and the ideal kernel matrix.
+def ideal_alignments(source, batch, targets, *, classes, weights):
+    """Weighted cosine between each layer kernel and the ideal kernel matrix.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def hidden_alignment(source, batch, targets, *, classes, weights):
 
     Returns
     -------
-    ndarray of shape (L - 1,)
+    ndarray of shape (L,)
     """
     of_rows = torch.tensor(targets)
     KG, KK, GG = 0.0, 0.0, 0.0
@@ -29,7 +29,7 @@ def hidden_alignment(source, batch, targets, *, classes, weights):
         # A tile off the diagonal stands for its mirror image too.
         P = (2 - (rows == columns)) * np.outer(weights[rows], weights[columns])
         G = ideal_kernel(of_rows[rows], of_rows[columns], classes=classes).numpy()
-        K = tile[0, 1:]
+        K = tile[0]
         KG = KG + np.einsum("lij,ij->l", K, P * G)
         KK = KK + np.einsum("lij,lij,ij->l", K, K, P)
         GG = GG + np.sum(P * G**2)

@@ -16,7 +16,7 @@ from ..learner import array_keys, distinct_rows
 from ..utils._device import resolve_device
 from ..utils._progress import fit_progress
 from ..utils._sklearn import CallbackSupportMixin, check_sample_weight, fit_context, validate_data
-from ._alignment import hidden_alignment
+from ._alignment import ideal_alignments
 from ._settings import CONSTRAINTS
 from ._training import trained_network
 
@@ -182,8 +182,7 @@ class BaseKernelMLP(
         check_consistent_length(X, y)
         weights = check_sample_weight(sample_weight, X)
         source, batch = self._kernels(X)
-        targets, classes = self._compared(np.asarray(y))
-        return hidden_alignment(source, batch, targets, classes=classes, weights=weights)
+        return self._alignments(source, batch, y, weights)[1:]
 
     # -- data and kernels ------------------------------------------------------------------------
 
@@ -204,9 +203,18 @@ class BaseKernelMLP(
     def _device(self):
         return resolve_device(self.device, fallback=True)
 
-    def _kernels(self, X):
-        source = self.network_.kernel_source(X, device=self._device(), dtype="float64")
+    def _kernels(self, X, *, initial=False):
+        """Kernels of the layers, or what they were before their training, and prepared samples."""
+        source = self.network_.kernel_source(
+            X, device=self._device(), dtype="float64", initial=initial
+        )
         return source, source.prepare(X)
+
+    def _alignments(self, source, batch, y, weights=None):
+        """Alignments (L,) of all kernels with the ideal kernel matrix."""
+        weights = np.ones(len(batch)) if weights is None else weights
+        targets, classes = self._compared(np.asarray(y))
+        return ideal_alignments(source, batch, targets, classes=classes, weights=weights)
 
     def _width_of_images(self, network, X):
         index = max(0, len(network.layers) - 1) - 1

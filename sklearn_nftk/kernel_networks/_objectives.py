@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 # Width, in standard deviations, within which real targets count as the same.
-TARGET_WIDTH = 0.5
+TARGET_WIDTH = 0.25
 
 
 def ideal_kernel(targets, others, *, classes):

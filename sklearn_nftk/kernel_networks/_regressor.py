@@ -13,9 +13,9 @@ class KernelMLPRegressor(RegressorMixin, BaseKernelMLP):
     """Kernel machines in layers for real targets, trained one layer after the other.
 
     As :class:`KernelMLPClassifier`, with squared errors, and an ideal kernel matrix of its own:
-    ``G_ij = exp(-||y_i - y_j||^2 / (2 * 0.5^2))`` of targets standardised to variance 1. It is 1
-    for equal targets and near 0 for those more than a standard deviation apart. (The published
-    method is for classes; this continues it.)
+    ``G_ij = exp(-||y_i - y_j||^2 / (2 * 0.25^2))`` of targets standardised to variance 1. It is 1
+    for equal targets and near 0 for those more than half a standard deviation apart. (The
+    published method is for classes; this continues it.)
 
     Parameters
     ----------
