@@ -46,6 +46,7 @@ sphinx_gallery_conf = {
 def _without_foreign_labels(app, what, name, obj, options, lines):
     """Inherited docstrings refer to labels of scikit-learn's own documentation."""
     lines[:] = [re.sub(r":ref:`([^`<]+?)\s*<[^`>]+>`", r"\1", line) for line in lines]
+    lines[:] = [re.sub(r":term:`([^`<]+)`", r"\1", line) for line in lines]
 
 
 def setup(app):

@@ -422,3 +422,31 @@ def block_kernel(module, X, Z):
     at_x, at_z = (gradients(module, torch.as_tensor(samples)) for samples in (X, Z))
     J, J_z = (np.concatenate(list(at.values()), axis=2) for at in (at_x, at_z))
     return J.reshape(-1, J.shape[2]) @ J_z.reshape(-1, J_z.shape[2]).T
+
+
+def gaussian_kernel(X, Z, sigma):
+    """``exp(-||x - z||^2 / (2 sigma^2))``, pair by pair."""
+    return np.array([[np.exp(-np.sum((x - z) ** 2) / (2 * sigma**2)) for z in Z] for x in X])
+
+
+def kernel_network(X, centers, layers):
+    """Inputs of all layers of kernel machines, and outputs of the last: sample by sample.
+
+    Each layer is (sigma, weight, bias); centers are samples.
+    """
+    images, of_centers = [X], centers
+    for sigma, weight, bias in layers:
+        images.append(gaussian_kernel(images[-1], of_centers, sigma) @ weight.T + bias)
+        of_centers = gaussian_kernel(of_centers, of_centers, sigma) @ weight.T + bias
+    return images
+
+
+def ideal_alignment(K, y, s):
+    """Cosine between a kernel and 1 for equal labels, 0 for others, each pair by its weight."""
+    dot = of_kernel = of_ideal = 0.0
+    for i, j in np.ndindex(*K.shape):
+        weight, ideal = s[i] * s[j], float(y[i] == y[j])
+        dot += weight * K[i, j] * ideal
+        of_kernel += weight * K[i, j] ** 2
+        of_ideal += weight * ideal
+    return dot / np.sqrt(of_kernel * of_ideal)

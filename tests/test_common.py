@@ -10,7 +10,8 @@ from sklearn_nftk import (
     MultipleKernelRegressor,
 )
 from sklearn_nftk.dynamics import LinearizedClassifier, LinearizedRegressor
-from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN
+from sklearn_nftk.kernel_networks import KernelMLPClassifier, KernelMLPRegressor
+from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN, KernelMLP
 
 # Narrow networks: these checks are about the interface. One instance has the default network.
 SMALL = MLP(hidden_layer_sizes=(32, 32))
@@ -41,6 +42,7 @@ INSTANCES = [
     MultiLayerNTKClassifier(TRAINED),
     MultiLayerNTKRegressor(TRAINED, cv=2),
     MultiLayerNTKClassifier(NET, cv=2),
+    MultiLayerNTKClassifier(KernelMLP(epochs=5), cv=2),
     MultiLayerNTKClassifier(InfiniteRNN()),
     MultiLayerNTKRegressor(InfiniteRNN()),
     MultipleKernelClassifier(),
@@ -54,6 +56,9 @@ INSTANCES = [
     ),
     LinearizedRegressor(SMALL),
     LinearizedRegressor(SMALL, solver="gradient", lr=0.01, momentum=0.9, max_epochs=60),
+    KernelMLPClassifier(epochs=20),
+    KernelMLPClassifier(epochs=20, loss="hinge", centers=20, early_stopping=True),
+    KernelMLPRegressor(epochs=20),
 ]
 
 

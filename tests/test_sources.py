@@ -16,7 +16,7 @@ from sklearn_nftk.dynamics import CheckpointNTK
 from sklearn_nftk.grams import AverageKernels
 from sklearn_nftk.inspection import layer_contributions
 from sklearn_nftk.kernels import KernelSource, layer_kernel_diag, layer_kernels, layer_names
-from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN, make_source
+from sklearn_nftk.networks import MLP, InfiniteMLP, InfiniteRNN, KernelMLP, make_source
 
 from .conformance import SourceConformance
 
@@ -54,6 +54,12 @@ class TestCheckpoints(SourceConformance):
 
 class TestAverageOfCheckpoints(TestCheckpoints):
     average = True
+
+
+class TestKernelMLP(SourceConformance):
+    def make_source(self):
+        X = self.samples()
+        return KernelMLP((5, 4), epochs=5).kernel_source(X, (X[:, 0] > 0).astype(int))
 
 
 class TestPerClass(SourceConformance):

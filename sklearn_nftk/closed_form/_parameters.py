@@ -10,12 +10,12 @@ def check_depth(depth):
         raise ValueError(f"depth must be an integer >= 1, got {depth!r}.")
 
 
-def per_layer(value, n_layers, name):
-    """One non-negative value for each parameter layer."""
+def per_layer(value, n_layers, name, layers="parameter layers"):
+    """One non-negative value for each layer; `layers` says for messages what they are."""
     values = [value] * n_layers if isinstance(value, Real) else list(value)
     if len(values) != n_layers:
         raise ValueError(
-            f"{name} must be a number or one number for each of the {n_layers} parameter layers, "
+            f"{name} must be a number or one number for each of the {n_layers} {layers}, "
             f"got {len(values)} values."
         )
     if not all(isinstance(v, Real) and 0 <= float(v) < math.inf for v in values):

@@ -21,7 +21,7 @@ from ..networks import (
     specification,
     validated,
 )
-from ..networks._training import import_skorch, train
+from ..networks._training import train
 from ..tangents import TangentKernels
 from ..utils._device import resolve_device
 from ..utils._memory import require_memory
@@ -32,6 +32,7 @@ from ..utils._sklearn import (
     check_sample_weight,
     fit_context,
 )
+from ..utils._skorch import import_skorch
 from ..utils._tiles import slices
 from ._linearization import Linearization, OneOutput
 from ._models import network_outputs

@@ -8,7 +8,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from ..networks._drawing import seeded
-from ..networks._training import continue_training
+from ..utils._skorch import train_net
 from ..utils._threads import one_torch_thread
 
 
@@ -76,7 +76,7 @@ def spawn_children(net, X, y, *, epochs, n_children=2, random_state=None):
         child = copy.deepcopy(net)
         # One thread, so that one seed is one network on any machine.
         with seeded(int(seed)), torch.enable_grad(), one_torch_thread():
-            continue_training(child, X, y, epochs)
+            train_net(child, X, y, epochs)
         children.append(child)
     return children
 

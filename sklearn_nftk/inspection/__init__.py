@@ -20,17 +20,21 @@ from ._stability import weight_stability
 from ._training import training_contributions
 from ._values import layer_values
 from .plots import (
+    AlignmentCurvesDisplay,
     FeatureContributionsDisplay,
     KernelAlignmentDisplay,
     LayerContributionsDisplay,
+    LayerGramsDisplay,
     LayerWeightsDisplay,
     TrainingContributionsDisplay,
 )
 
 __all__ = [
+    "AlignmentCurvesDisplay",
     "FeatureContributionsDisplay",
     "KernelAlignmentDisplay",
     "LayerContributionsDisplay",
+    "LayerGramsDisplay",
     "LayerWeightsDisplay",
     "TrainingContributionsDisplay",
     "explain",

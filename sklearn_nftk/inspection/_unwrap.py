@@ -6,6 +6,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators import BaseKernelMachine
+from ..kernel_networks import KernelMLPClassifier, KernelMLPRegressor
 from ..utils._groups import layer_label
 from ..utils._row_ids import given_ids, row_ids
 
@@ -29,6 +30,28 @@ def final_estimator(estimator):
         )
     check_is_fitted(machine)
     return machine
+
+
+def final_network(estimator):
+    """Return the fitted kernel network itself, taken out of its search and its pipeline.
+
+    Raises
+    ------
+    TypeError
+        If there is none.
+    NotFittedError
+        If it is not fitted.
+    """
+    estimator = _best(estimator)
+    network = estimator[-1] if isinstance(estimator, Pipeline) else estimator
+    if not isinstance(network, KernelMLPClassifier | KernelMLPRegressor):
+        raise TypeError(
+            "estimator must be a fitted KernelMLPClassifier or KernelMLPRegressor, a pipeline "
+            "that ends in one, or a search with a best_estimator_ of this kind; got "
+            f"{type(network).__name__}."
+        )
+    check_is_fitted(network)
+    return network
 
 
 def transformed(estimator, X):

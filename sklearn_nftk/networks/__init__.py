@@ -20,6 +20,7 @@ from ._build import (
 from ._infinite import InfiniteNetwork
 from ._infinite_mlp import InfiniteMLP
 from ._infinite_rnn import InfiniteRNN
+from ._kernel_mlp import KernelMLP
 from ._mlp import MLP
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "InfiniteMLP",
     "InfiniteNetwork",
     "InfiniteRNN",
+    "KernelMLP",
     "NTKLinear",
     "NetworkParameter",
     "allow_nd",

@@ -13,9 +13,9 @@ from ._mlp import MLP
 from ._modules import recognised
 
 ACCEPTED = (
-    "None, an MLP, an InfiniteMLP, an InfiniteRNN, any other object with a method kernel_source, "
-    "a KernelSource, a torch.nn.Module, a skorch.NeuralNet, or a function (n_features, n_outputs, "
-    "random_state) -> torch.nn.Module"
+    "None, an MLP, an InfiniteMLP, an InfiniteRNN, a KernelMLP, any other object with a method "
+    "kernel_source, a KernelSource, a torch.nn.Module, a skorch.NeuralNet, or a function "
+    "(n_features, n_outputs, random_state) -> torch.nn.Module"
 )
 # Constraints of the parameters of whatever takes a network.
 CONSTRAINTS: dict[str, Any] = {

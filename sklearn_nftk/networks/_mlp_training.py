@@ -7,7 +7,8 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from ..utils._device import resolve_device
-from ._training import import_skorch, train
+from ..utils._skorch import import_skorch
+from ._training import train
 
 # Of early stopping: share of the rows that is held out, and epochs that may bring nothing.
 _HELD_OUT, _PATIENCE = 0.1, 10

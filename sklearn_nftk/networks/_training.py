@@ -5,28 +5,12 @@ import torch
 
 from ..utils._progress import silent
 from ..utils._sklearn import one_at_a_time
+from ..utils._skorch import epoch_callback, import_skorch, train_net
 from ..utils._threads import one_torch_thread
 from ._drawing import as_input, seeded
 
 # Rows that stand for weights are at most so many times the distinct rows.
 _MOST_COPIES = 4
-
-
-def import_skorch():
-    """Import skorch, which is needed where something is trained.
-
-    Raises
-    ------
-    ImportError
-        That names the extra which installs it.
-    """
-    try:
-        import skorch
-    except ImportError as error:
-        raise ImportError(
-            "Training a network needs skorch: pip install 'sklearn-nftk[train]'."
-        ) from error
-    return skorch
 
 
 def train(net, X, y, sample_weight=None, seed=0, progress=silent):
@@ -67,8 +51,8 @@ def train(net, X, y, sample_weight=None, seed=0, progress=silent):
             if net.train_split is not None:
                 net.set_params(train_split=one_at_a_time(net.train_split))
             net.initialize()
-            net.callbacks_.append(("epochs", _epoch_callback(bar)))
-            continue_training(net, as_input(net.module_, X[rows]), _targets(net, y[rows]))
+            net.callbacks_.append(("epochs", epoch_callback(bar)))
+            train_net(net, as_input(net.module_, X[rows]), _targets(net, y[rows]))
         except Exception as error:  # whatever the module, its criterion or a callback raises
             raise ValueError(
                 f"network: training failed with {type(error).__name__}: {error}"
@@ -107,42 +91,6 @@ def repetitions(weights, seed):
     if np.allclose(ends, np.round(ends)):  # whole numbers stay what they are
         start = 0.5
     return np.searchsorted(ends, np.arange(size) + start)
-
-
-def continue_training(net, X, y, epochs=None):
-    """Train as ``net.partial_fit`` does, but for a user who interrupts it.
-
-    skorch takes every KeyboardInterrupt for the end of the training; its callbacks raise it too.
-
-    Parameters
-    ----------
-    net : skorch.NeuralNet
-        Initialised.
-    X, y : what the net takes
-    epochs : int, default=None
-        None is its ``max_epochs``.
-    """
-    net.notify("on_train_begin", X=X, y=y)
-    try:
-        net.fit_loop(X, y, epochs=epochs)
-    except KeyboardInterrupt as interrupt:
-        if not _raised_by_callback(interrupt):
-            raise
-    net.notify("on_train_end", X=X, y=y)
-
-
-def _raised_by_callback(interrupt):
-    traceback = interrupt.__traceback__
-    while traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    raised_in = traceback.tb_frame.f_locals.get("self")
-    return isinstance(raised_in, import_skorch().callbacks.Callback)
-
-
-def _epoch_callback(bar):
-    base = import_skorch().callbacks.Callback
-    methods = {"on_epoch_end": lambda self, net, **_: bar.update()}
-    return type("EpochProgress", (base,), methods)()
 
 
 def _targets(net, y):
