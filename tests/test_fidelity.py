@@ -276,6 +276,11 @@ def test_one_sample_has_an_agreement_alone():
     assert np.isnan(network_fidelity(regressor, X[:1], y[:1]).agreement)
 
 
+def test_two_samples_are_ranked():
+    model, _, X, _ = fitted()
+    assert network_fidelity(model, X[:2]).kendall_tau in (-1, 1)
+
+
 # -- the network is used and left alone -----------------------------------------------------------
 
 

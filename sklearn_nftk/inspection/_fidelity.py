@@ -224,7 +224,7 @@ def _tau(values, others):
     if len(values) < 2:
         return np.nan
     pairs = zip(values.T, others.T, strict=True)
-    return np.mean([kendalltau(*pair, method="asymptotic").statistic for pair in pairs])
+    return np.mean([kendalltau(*pair).statistic for pair in pairs])
 
 
 def _r2(true, predicted):

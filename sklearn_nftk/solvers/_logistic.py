@@ -17,7 +17,8 @@ from sklearn.exceptions import ConvergenceWarning
 from ._ridge import ridge_coefficients
 
 # Largest difference of the coefficients from what they must be, in units of the largest C s.
-_TOL = 1e-9
+_TOL = 1e-6
+_SHORTEST_STEP = 1e-9
 _MAX_ITER = 100
 
 
@@ -72,13 +73,13 @@ def logistic(K, y, s, C):
         steps = target[:, 0] - a, constant[0] - b
         change = K @ steps[0]
         t = 1.0
-        while t > _TOL:  # Newton steps of this loss may go too far
+        while t > _SHORTEST_STEP:  # Newton steps of this loss may go too far
             tried = a + t * steps[0], f + t * change, b + t * steps[1]
             smaller = _objective(*tried, y, s, C)
             if smaller <= value:
                 break
             t /= 2
-        if t <= _TOL:  # rounding
+        if t <= _SHORTEST_STEP:  # rounding
             break
         a, f, b = tried
         value = smaller
