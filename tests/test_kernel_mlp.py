@@ -111,7 +111,10 @@ def test_networks_are_cross_fitted_as_trained_networks_are(fitted, iris):
     distinct = {row.tobytes() for row in fitted.X_fit_}
     for fold, network in enumerate(fitted.networks_):
         known = {row.tobytes() for row in network.centers}
-        own = {row.tobytes() for row in fitted.X_fit_[fitted._training.rows.first][fitted._folds == fold]}
+        own = {
+            row.tobytes()
+            for row in fitted.X_fit_[fitted._training.rows.first][fitted._folds == fold]
+        }
         assert known < distinct
         assert not known & own
     assert fitted.score(new, true) > 0.85
