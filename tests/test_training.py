@@ -1,5 +1,6 @@
 import pickle
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sklearn_nftk.inspection import network_fidelity
 from sklearn_nftk.kernels import LayerKernels, layer_kernels, layer_names
 from sklearn_nftk.networks import MLP, NTKLinear, make_source
 from sklearn_nftk.networks._training import repetitions
+from sklearn_nftk.utils import _sklearn
 
 skorch = pytest.importorskip("skorch")
 
@@ -300,6 +302,52 @@ def test_what_goes_wrong_in_training_is_said(three_classes):
 def test_an_interrupt_is_the_users(three_classes):
     with pytest.raises(KeyboardInterrupt):
         trained(*three_classes, net(module__interrupt=True))
+
+
+def test_a_split_for_validation_keeps_other_threads_from_validating(three_classes):
+    """Splits of skorch are those of scikit-learn, which changes the filters of warnings meanwhile."""
+    X, y = three_classes
+    seen = []
+
+    def split(dataset, y=None, **fit_params):
+        started = threading.Event()
+
+        def validate():
+            started.set()
+            _sklearn.check_array(np.zeros((2, 2)))
+
+        other = threading.Thread(target=validate)
+        other.start()
+        started.wait()
+        other.join(0.3)
+        seen.append(other.is_alive())
+        threads.append(other)
+        return dataset, dataset
+
+    threads = []
+    trained(X, y, net(train_split=split, max_epochs=1))
+    for thread in threads:
+        thread.join()
+    assert seen == [True]
+
+
+def test_the_number_of_torch_threads_does_not_change_a_training():
+    """Of products so large that torch shares them among its threads."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 64))
+    y = (X[:, 0] > 0).astype(int)
+    network = MLP((512, 512), max_epochs=2)
+    before = torch.get_num_threads()
+    outputs = []
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            source = make_source(network, X, y, n_outputs=2)
+            outputs.append([p.detach().numpy() for p in source.network.parameters()])
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(*outputs, strict=True):
+        assert_array_equal(one, other)
 
 
 def test_callbacks_may_end_the_training(three_classes):
