@@ -7,9 +7,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, load_digits
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from sklearn_nftk import MultiLayerNTKClassifier, MultiLayerNTKRegressor
@@ -305,7 +306,7 @@ def test_an_interrupt_is_the_users(three_classes):
 
 
 def test_a_split_for_validation_keeps_other_threads_from_validating(three_classes):
-    """Splits of skorch are those of scikit-learn, which changes the filters of warnings meanwhile."""
+    """Those of skorch are of scikit-learn, which changes the filters of warnings meanwhile."""
     X, y = three_classes
     seen = []
 
@@ -333,16 +334,16 @@ def test_a_split_for_validation_keeps_other_threads_from_validating(three_classe
 
 def test_the_number_of_torch_threads_does_not_change_a_training():
     """Of products so large that torch shares them among its threads."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(600, 64))
-    y = (X[:, 0] > 0).astype(int)
-    network = MLP((512, 512), max_epochs=2)
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:600].astype(np.float32) / 16, y[:600]
+    network = MLP((512, 512), max_epochs=3)
     before = torch.get_num_threads()
     outputs = []
     try:
         for n_threads in (1, 2):
             torch.set_num_threads(n_threads)
-            source = make_source(network, X, y, n_outputs=2)
+            with threadpool_limits(n_threads):
+                source = make_source(network, X, y, n_outputs=10)
             outputs.append([p.detach().numpy() for p in source.network.parameters()])
     finally:
         torch.set_num_threads(before)
