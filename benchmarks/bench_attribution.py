@@ -33,7 +33,17 @@ import _attribution_packages as packages
 import numpy as np
 import torch
 from _common import RESULTS, data_parser, high_water_mark, keep
-from _datamodels import IMAGES, SETS, ceiling, interval, network_path, task, trained, truth
+from _datamodels import (
+    IMAGES,
+    REGRESSIONS,
+    SETS,
+    ceiling,
+    interval,
+    network_path,
+    task,
+    trained,
+    truth,
+)
 from sklearn.base import clone
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import KFold
@@ -100,6 +110,11 @@ def by_influence_of_squares(networks, of_task):
 def by_influence_of_best_C(networks, of_task):
     model = machine(networks, of_task)
     return {f"C={C:.2g}": influence(model, of_task, of_task.X_test, C=C) for C in C_GRID}
+
+
+def by_influence_of_squares_of_best_C(networks, of_task):
+    model = machine(networks, of_task)
+    return {f"C={C:.2g}": influence(model, of_task, of_task.X_test, "squared", C) for C in C_GRID}
 
 
 def by_influence_at_C(networks, of_task):
@@ -182,6 +197,7 @@ WAYS = {
     "training_influence, squared loss": by_influence_of_squares,
     "training_influence, squared loss, C auto": by_influence_at_C,
     "training_influence, best C": by_influence_of_best_C,
+    "training_influence, squared loss, best C": by_influence_of_squares_of_best_C,
     "training_influence, last layer alone": by_last_layer,
     "training_contributions, C auto": by_contributions,
     "control: untrained network": by_untrained,
@@ -203,8 +219,8 @@ def applicable(way, name):
     package = NEEDS.get(WAYS[way])
     if package and importlib.util.find_spec(package) is None:
         return False
-    classes = name not in ("diabetes",)
-    return classes or not (package == "trak" or way == "training_influence, squared loss")
+    for_classes = package == "trak" or ("squared loss" in way and "auto" not in way)
+    return name not in REGRESSIONS or not for_classes
 
 
 def measure(folder, name, way, n_networks, path):

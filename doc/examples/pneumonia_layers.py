@@ -271,7 +271,8 @@ print(display.frame().round(2).to_string(index=False))
 # ``hidden`` for pneumonia and all other layers against.
 
 # %%
-# The training images that spoke most for pneumonia and most for normal.
+# The training images without which the decision would be lower (nearer to normal), and those
+# without which it would be higher: by how much, exactly, for the same machine without the image.
 
 used = []
 for part, samples in {"correct": shown[:2], "wrong": shown[2:]}.items():
@@ -284,19 +285,18 @@ print(f"{np.unique(used).size} different training images in {np.size(used)} plac
 
 # %%
 # .. image:: /images/pneumonia_training_correct.png
-#    :alt: training images that spoke for and against two correct decisions
+#    :alt: training images that raise and lower two correct decisions
 #
 # .. image:: /images/pneumonia_training_wrong.png
-#    :alt: training images that spoke for and against two wrong decisions
+#    :alt: training images that raise and lower two wrong decisions
 #
 # .. code-block:: none
 #
-#    14 different training images in 40 places
+#    35 different training images in 40 places
 #
-# The same few images come back whatever the sample. They have the largest coefficients, being
-# those that the machine fits worst, and not the greatest likeness: X-rays resemble each other, so
-# all kernel values are large. Likeness decides in the balance of thousands for and against (+12013
-# and -12011 for a decision of 0.97), which no five images explain.
+# Nearly every sample has images of its own. What images contribute to the sum says less here
+# (``method="contributions"``): the same 14 images fill the 40 places, those that the machine fits
+# worst, in a balance of thousands for and against (+12013 and -12011 for a decision of 0.97).
 #
 # What one may conclude
 # ---------------------
@@ -307,5 +307,5 @@ print(f"{np.unique(used).size} different training images in {np.size(used)} plac
 #   adapt.
 # - Weights are answers to the question of their method. Two methods, each certain by its bootstrap
 #   intervals, disagree completely: intervals are about the sample, not about the meaning.
-# - Nothing here is causal or clinical: a contribution does not say where in an image, nor why, and
-#   28 by 28 pixels are no basis for a diagnosis.
+# - Nothing here is causal or clinical: neither a contribution nor an influence says where in an
+#   image, nor why, and 28 by 28 pixels are no basis for a diagnosis.
