@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..solvers import LeaveOneOut, logistic
+from ..solvers import LeaveOneOut, first_step, logistic
 from ..utils._threads import computed
 
 
@@ -32,16 +32,19 @@ def leave_one_out(problem, weights, C, Y, loss):
             (np.flatnonzero(group == k), LeaveOneOut(K, curvatures, Y[:, group == k]))
             for k, K in enumerate(combined)
         ]
-    arguments = (
-        (K, Y[:, c], problem.s, C)
-        for k, K in enumerate(combined)
-        for c in np.flatnonzero(group == k)
-    )
+
+    def arguments():
+        for k, K in enumerate(combined):
+            which = np.flatnonzero(group == k)
+            steps = first_step(K.copy(), Y[:, which], problem.s, C)
+            for c, a, b in zip(which, steps[0].T, steps[1], strict=True):
+                yield K, Y[:, c], problem.s, C, (a, b)
+
     order = np.argsort(group, kind="stable")
-    machines = computed(_logistic, arguments, problem.machines_that_fit())
+    machines = computed(_logistic, arguments(), problem.machines_that_fit())
     return [(np.array([c]), machine) for c, machine in zip(order, machines, strict=True)]
 
 
-def _logistic(K, y, s, C):
-    solution = logistic(K, y, s, C)
+def _logistic(K, y, s, C, start):
+    solution = logistic(K, y, s, C, start)
     return LeaveOneOut(K.copy(), solution.curvatures, solution.responses[:, None])

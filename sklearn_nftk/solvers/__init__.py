@@ -2,7 +2,7 @@
 
 from ._hinge import hinge
 from ._leave_one_out import LeaveOneOut
-from ._logistic import logistic
+from ._logistic import first_step, logistic
 from ._oracles import HingeOracle, RidgeOracle
 from ._ridge import C_GRID, anchored_loo_scores, ridge, ridge_coefficients, ridge_path
 
@@ -12,6 +12,7 @@ __all__ = [
     "LeaveOneOut",
     "RidgeOracle",
     "anchored_loo_scores",
+    "first_step",
     "hinge",
     "logistic",
     "ridge",

@@ -39,7 +39,27 @@ class LogisticSolution(NamedTuple):
     responses: np.ndarray
 
 
-def logistic(K, y, s, C):
+def first_step(K, Y, s, C):
+    """The first Newton step from zero, which is the same ridge regression for all targets.
+
+    Parameters
+    ----------
+    K : ndarray of shape (n, n)
+        Combined kernel, float64. Overwritten.
+    Y : ndarray of shape (n, k)
+        Targets -1 and 1.
+    s, C
+        As in `logistic`.
+
+    Returns
+    -------
+    dual_coef : ndarray of shape (n, k)
+    intercept : ndarray of shape (k,)
+    """
+    return ridge_coefficients(K, 2 * Y, C * s / 4, 0.5)
+
+
+def logistic(K, y, s, C, start=None):
     """Solve for one target.
 
     Parameters
@@ -51,6 +71,8 @@ def logistic(K, y, s, C):
     s : ndarray of shape (n,)
         Positive sample weights of the loss.
     C : float
+    start : tuple (dual_coef, intercept), default=None
+        Of this target from `first_step`, which is taken where there is none.
 
     Returns
     -------
@@ -61,9 +83,11 @@ def logistic(K, y, s, C):
     ConvergenceWarning
         If Newton steps end before the conditions hold.
     """
-    p = s @ (y > 0) / s.sum()
-    a, b = np.zeros(len(y)), float(np.log(p / (1 - p)))
-    f = np.zeros(len(y))
+    if start is None:
+        coefficients, intercepts = first_step(K.copy(), y[:, None], s, C)
+        start = coefficients[:, 0], intercepts[0]
+    a, b = start
+    f = K @ a
     value = _objective(a, f, b, y, s, C)
     for _ in range(_MAX_ITER):
         curvatures, responses, error = _expanded(a, f, b, y, s, C)
