@@ -91,6 +91,8 @@ def training_contributions(estimator, X, *, per_layer=False, top=None, baseline=
     learned = fitted(machine)
     coefficients = learned.coefficients
     columns, _ = training_columns(machine)
+    if len(columns) == learned.dual_coef.shape[1]:  # no copies, and none of the kernels
+        columns = slice(None)
     means = learned.row_means * learned.layer_scales[..., None]  # of the kernels as they come
     for rows, block in kernel_blocks(machine, X):
         for c in range(n_decisions):
