@@ -228,19 +228,23 @@ def onsets(setting, X, y, new, true, seed):
 STUDIES = {"motion": motion, "barriers": barriers, "onsets": onsets}
 
 
-def cost(folder, epochs=10, n_records=20, n_train=4000, n_probes=500):
+CNNS = {"8-16 channels": small_cnn, "32-64 channels": larger_cnn}
+
+
+def cost(folder, epochs=10, names=CNNS, n_records=20, n_train=4000, n_probes=500):
     """Seconds of a training without records, and of 20 records in it."""
     data = np.load(existing(folder / "images" / "mnist_5k.npz"))
     rows = np.random.default_rng(0).permutation(len(data["y"]))
     X, y = (data["X"][rows, None] / 255).astype(np.float32), data["y"][rows]
     probes = slice(n_train, n_train + n_probes)
     results = {}
-    for name, network in (("8-16 channels", small_cnn), ("32-64 channels", larger_cnn)):
-        setting = SETTINGS["MNIST"]._replace(network=network, lr=0.05)
+    for name in names:
+        setting = SETTINGS["MNIST"]._replace(network=CNNS[name], lr=0.05)
         start = time.perf_counter()
         net(setting, 0, epochs).fit(X[:n_train], y[:n_train])
         training = time.perf_counter() - start
-        results[name] = {"training": training, "images": epochs * n_train}
+        key = f"{name}, {epochs} epochs"
+        results[key] = {"training": training, "images": epochs * n_train}
         for outputs in ("mean", "sum"):
             trajectory = KernelTrajectory(
                 X[probes], y[probes], every=epochs / (n_records - 1), store="products",
@@ -250,7 +254,7 @@ def cost(folder, epochs=10, n_records=20, n_train=4000, n_probes=500):
             net(setting, 0, epochs, [trajectory]).fit(X[:n_train], y[:n_train])
             assert len(trajectory.epochs_) == n_records
             added = time.perf_counter() - start - training
-            results[name][outputs] = {
+            results[key][outputs] = {
                 "added": added,
                 "share": added / training,
                 "images for a share of 0.2": added / 0.2 / training * epochs * n_train,
@@ -330,14 +334,16 @@ def main():
     parser.add_argument("--sets", nargs="+", choices=SETTINGS)
     parser.add_argument("--studies", nargs="+", choices=STUDIES, default=list(STUDIES))
     parser.add_argument("--cost", action="store_true", help="measure the time of records alone")
+    parser.add_argument("--epochs", type=int, default=10, help="of 4000 images, for --cost")
+    parser.add_argument("--networks", nargs="+", choices=CNNS, default=list(CNNS))
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     path = RESULTS / "dynamics.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     results = known.get("results", {})
-    costs = known.get("cost")
+    costs = known.get("cost") or {}
     if options.cost:
-        costs = cost(options.data)
+        costs |= cost(options.data, options.epochs, options.networks)
         keep("dynamics", {"means": summary(results), "cost": costs, "results": results})
     names = options.sets or [
         name for name, setting in SETTINGS.items() if options.data or setting.data == "digits"
@@ -360,7 +366,7 @@ def main():
                 print(f"  {row:12s}", " | ".join(
                     f"{key} {shown(cell)}" for key, cell in cells.items() if key != "weights"
                 ))  # fmt: skip
-    for name, row in (costs or {}).items():
+    for name, row in costs.items():
         print(f"\ncost, {name}:", json.dumps(row, indent=1))
 
 
