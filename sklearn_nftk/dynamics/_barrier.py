@@ -8,8 +8,9 @@ from scipy.special import log_softmax
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from ..networks._drawing import as_input
+from ..utils._classes import logits
 from ..utils._sklearn import type_of_target
-from ._models import logits, network_outputs, own_copy, samples
+from ._models import network_outputs, own_copy, samples
 
 # Rows of a batch that statistics of batch norm are estimated on.
 _BATCH_NORM_ROWS = 1024

@@ -1,12 +1,18 @@
 """When to record: a callback of skorch that counts epochs, whole ones and parts."""
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 # Epochs are sums of fractions: what is less apart is one time.
 _SAME_TIME = 1e-9
 
 
-class RecordingCallback:
+def _nothing(*args, **kwargs):
+    """Do nothing."""
+
+
+class RecordingCallback(ABC):
     """Calls ``record(module, epoch)`` at the beginning, ``every`` so many epochs, and at the end.
 
     skorch asks of a callback no more than these methods, so that it need not be there where
@@ -30,9 +36,9 @@ class RecordingCallback:
             delattr(self, name)
         return self
 
+    @abstractmethod
     def record(self, module, epoch):
         """Record a module at a time."""
-        raise NotImplementedError
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Record the beginning, unless the training is continued."""
@@ -49,11 +55,8 @@ class RecordingCallback:
         except TypeError:  # a stream: records at ends of epochs
             self._n_batches = 0
 
-    def on_batch_begin(self, net, batch=None, training=None, **kwargs):
-        """Do nothing."""
-
-    def on_grad_computed(self, net, named_parameters, X=None, y=None, training=None, **kwargs):
-        """Do nothing."""
+    # skorch asks for these, too.
+    on_batch_begin = on_grad_computed = staticmethod(_nothing)
 
     def on_batch_end(self, net, batch=None, training=None, **kwargs):
         """Record, if the time has come."""

@@ -8,8 +8,9 @@ from sklearn.utils import Bunch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ..utils._classes import logits
 from ..utils._sklearn import check_array
-from ._models import logits, network_outputs, own_copy, passes, samples
+from ._models import network_outputs, own_copy, passes, samples
 
 _RECTIFIERS = {
     functional.relu,

@@ -3,24 +3,16 @@
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import log_softmax, softmax
-from sklearn.base import ClassifierMixin, RegressorMixin
-from sklearn.utils.metaestimators import available_if
+from sklearn.base import RegressorMixin
 from torch import nn
 
 from ..networks import validated
-from ..utils._sklearn import StrOptions, check_classification_targets
+from ..utils._classes import LogitClassifierMixin, class_codes
+from ..utils._sklearn import StrOptions
 from ._linear_fit import BaseLinearized, SquaredError
-from ._models import logits
 
 
-def _has_probabilities(estimator):
-    if estimator.loss != "log_loss":
-        raise AttributeError("probabilities need loss='log_loss'.")
-    return True
-
-
-class LinearizedClassifier(ClassifierMixin, BaseLinearized):
+class LinearizedClassifier(LogitClassifierMixin, BaseLinearized):
     """Classifier that is linear in the tangents of a network at a checkpoint.
 
     ``f_lin(x; w) = f(x; w_0) + J(x) (w - w_0)``, the first-order expansion of a network at its
@@ -129,80 +121,16 @@ class LinearizedClassifier(ClassifierMixin, BaseLinearized):
         )  # fmt: skip
         self.loss = loss
 
-    def decision_function(self, X):
-        """Outputs of the linear model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-            For two classes, the logit of ``classes_[1]`` against ``classes_[0]``.
-        """
-        scores = logits(self._outputs(X))
-        return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
-
-    def predict(self, X):
-        """Class of the largest output.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        codes = logits(self._outputs(X)).argmax(axis=1)
-        return self.classes_[codes]
-
-    @available_if(_has_probabilities)
-    def predict_proba(self, X):
-        """Probabilities of the classes, the softmax of the outputs (``loss="log_loss"`` only).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        return softmax(logits(self._outputs(X)), axis=1)
-
-    @available_if(_has_probabilities)
-    def predict_log_proba(self, X):
-        """Logarithm of `predict_proba`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        return log_softmax(logits(self._outputs(X)), axis=1)
-
     # -- targets --------------------------------------------------------------------------------
 
     def _validated(self, X, y):
         if self.solver == "closed" and self.loss == "log_loss":
             raise ValueError("loss='log_loss' has no closed form; use solver='gradient'.")
-        X, y = validated(self.network, self, X, y)
-        check_classification_targets(y)
-        return X, y
+        return validated(self.network, self, X, y)
 
     def _encoded(self, y):
         """Class codes; sets ``classes_``."""
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                "y must have at least two classes of positive weight; got "
-                f"{len(self.classes_)} class(es): {self.classes_.tolist()}."
-            )
+        self.classes_, codes = class_codes(y)
         return codes
 
     def _accepted(self, codes):

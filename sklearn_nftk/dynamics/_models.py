@@ -79,10 +79,3 @@ def network_outputs(module, X, name):
 def samples(X, name="X"):
     """Validate samples of any number of dimensions."""
     return check_batch(X, name)
-
-
-def logits(outputs):
-    """A column for each class: 0 and the output where there is one, the logit of the second."""
-    if outputs.shape[1] > 1:
-        return outputs
-    return np.column_stack([np.zeros(len(outputs)), outputs])

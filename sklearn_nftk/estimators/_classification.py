@@ -6,6 +6,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 
 from ..learner import both_sides, class_weights, one_vs_rest_targets
+from ..utils._classes import require_two_classes
 from ..utils._sklearn import check_classification_targets, check_sample_weight
 from ._decisions import decisions
 from ._targets import Targets
@@ -38,11 +39,7 @@ class KernelClassifierMixin(ClassifierMixin):
         )
         kept = s > 0
         self.classes_ = np.unique(y[kept])
-        if len(self.classes_) < 2:
-            raise ValueError(
-                "y must have at least two classes of positive weight; got "
-                f"{len(self.classes_)} class(es): {self.classes_.tolist()}."
-            )
+        require_two_classes(self.classes_)
         codes = np.zeros(len(y), dtype=int)
         codes[kept] = np.searchsorted(self.classes_, y[kept])
         Y = one_vs_rest_targets(codes, len(self.classes_))

@@ -1,24 +1,12 @@
 """The classifier of kernel machines in layers."""
 
 import numpy as np
-from scipy.special import expit, log_expit, log_softmax, softmax
-from sklearn.base import ClassifierMixin
-from sklearn.utils.metaestimators import available_if
 
-from ..utils._sklearn import check_classification_targets
+from ..utils._classes import LogitClassifierMixin, class_codes
 from ._base import BaseKernelMLP
 
 
-def _has_probabilities(estimator):
-    if estimator.loss != "log_loss":
-        raise AttributeError(
-            f"predict_proba needs loss='log_loss', not {estimator.loss!r}; see "
-            "sklearn.calibration.CalibratedClassifierCV."
-        )
-    return True
-
-
-class KernelMLPClassifier(ClassifierMixin, BaseKernelMLP):
+class KernelMLPClassifier(LogitClassifierMixin, BaseKernelMLP):
     """Kernel machines in layers, trained one layer after the other without backpropagation.
 
     A layer is ``F_l(u) = W_l k_l(C_l, u) + b_l`` with the Gaussian kernel ``k_l(c, u) =
@@ -178,91 +166,16 @@ class KernelMLPClassifier(ClassifierMixin, BaseKernelMLP):
         self.random_state = random_state
         self.verbose = verbose
 
-    def decision_function(self, X):
-        """Outputs of the network.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_classes)
-            For two classes, positive values speak for ``classes_[1]``.
-        """
-        outputs = self._outputs(X)
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
-
-    def predict(self, X):
-        """Class of the largest output.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-        """
-        scores = self.decision_function(X)
-        winners = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
-        return self.classes_[winners]
-
-    @available_if(_has_probabilities)
-    def predict_proba(self, X):
-        """Probabilities of the classes (``loss="log_loss"`` only).
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            In the order of ``classes_``.
-        """
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return np.column_stack([expit(-scores), expit(scores)])
-        return softmax(scores, axis=1)
-
-    @available_if(_has_probabilities)
-    def predict_log_proba(self, X):
-        """Logarithm of `predict_proba`, without its underflow.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-            As in `fit`.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-        """
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return np.column_stack([log_expit(-scores), log_expit(scores)])
-        return log_softmax(scores, axis=1)
-
     def _targets(self, y, previous):
         """Class codes; sets ``classes_``."""
-        check_classification_targets(y)
-        classes, codes = np.unique(y, return_inverse=True)
-        if len(classes) < 2:
-            raise ValueError(
-                "y must have at least two classes of positive weight; got "
-                f"{len(classes)} class(es): {classes.tolist()}."
-            )
+        classes, codes = class_codes(y)
         if previous is not None and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"warm_start=True needs the classes of the last fit, {self.classes_.tolist()}; "
                 f"got {classes.tolist()}."
             )
         self.classes_ = classes
-        return codes.ravel()
+        return codes
 
     def _compared(self, y):
         return np.unique(y, return_inverse=True)[1].reshape(-1, 1).astype(float), True
